@@ -1,0 +1,88 @@
+"""What every job shares: its common flags, its logging, its cluster and its exit status.
+
+Exit status: 0 done; 1 the job failed (an uncaught exception); 2 the input is wrong and nothing was started.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import tyro
+
+logger = logging.getLogger("jobs")
+
+Args = TypeVar("Args", bound="SessionArgs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionArgs:
+    """Flags that every job takes."""
+
+    mlflow_uri: str | None = None
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else a local SQLite store."""
+
+    experiment: str = "sed"
+    """MLflow experiment the run is filed under."""
+
+    json: bool = False
+    """Print the result as one JSON object on the last line of stdout."""
+
+
+def parse(args_type: type[Args]) -> Args:
+    """Read the command line into `args_type`; a wrong flag ends the program with status 2."""
+    start_logging()
+    return tyro.cli(args_type)
+
+
+def start_logging() -> None:
+    """Send log lines to stderr, so that stdout holds results only."""
+    logging.basicConfig(
+        level=os.environ.get("SED_LOG_LEVEL", "INFO"),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+
+
+@contextmanager
+def checking_input() -> Iterator[None]:
+    """Turn a ValueError or OSError of the enclosed checks into one sentence and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"error: {sentence}\n")
+        raise SystemExit(2) from error
+
+
+def connect(num_cpus: int | None = None) -> None:
+    """Join the cluster this job was started in (RAY_ADDRESS), else start a local one.
+
+    Args:
+        num_cpus: Logical CPUs of a local Ray; ignored when a cluster is joined.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=True)
+    else:
+        ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=True)
+
+
+def say(text: str) -> None:
+    """Write one line for the person at the terminal to stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def finish(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the result: as one JSON object on the last line of stdout when asked to."""
+    if as_json:
+        say(json.dumps(result, default=str))

@@ -1,0 +1,188 @@
+"""Category early rejection: which classes of an image go on to the next level.
+
+After the embedded cost map and after the first two decoder blocks a small head scores every class;
+a policy looks at these scores and says which classes are worth more work (section 3.4 of the SED
+paper).
+
+Shapes: N classes of one image that are still there, H W cells.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+NUM_LEVELS = 3
+
+
+class Policy(Protocol):
+    """A rule that keeps some classes at some of the levels."""
+
+    def acts_at(self, level: int) -> bool:
+        """Say whether the rule can reject anything at this level (0, 1 or 2)."""
+        ...
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Return keep_N, true for the classes that go on."""
+        ...
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Keep the union over pixels of each pixel's best classes: the policy of the paper."""
+
+    classes: tuple[int, ...]
+    """Classes kept per pixel: one number for all levels, or one for each."""
+
+    def __post_init__(self) -> None:
+        check_levels("topk", self.classes)
+        if min(self.classes) < 1:
+            raise ValueError(f"topk keeps at least 1 class per pixel, got {min(self.classes)}")
+
+    def acts_at(self, level: int) -> bool:
+        """Every level."""
+        return True
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Keep a class that is among the best of any pixel; equal scores stay together."""
+        best = self.classes[level % len(self.classes)]
+        if best >= len(logits_NHW):
+            return torch.ones(len(logits_NHW), dtype=torch.bool, device=logits_NHW.device)
+        scores_NL = logits_NHW.flatten(1)
+        last_L = scores_NL.topk(best, dim=0).values[-1]
+        return (scores_NL >= last_L).any(dim=1)
+
+    def __str__(self) -> str:
+        return "topk:" + ",".join(map(str, self.classes))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Keep a class while its best pixel reaches a probability."""
+
+    probabilities: tuple[float, ...]
+    """Probability in [0, 1]: one for all levels, or one for each."""
+
+    def __post_init__(self) -> None:
+        check_levels("prob", self.probabilities)
+        for probability in self.probabilities:
+            if not 0 <= probability <= 1:
+                raise ValueError(f"prob takes a probability from 0 to 1, got {probability}")
+
+    def acts_at(self, level: int) -> bool:
+        """Every level."""
+        return True
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Keep classes over the threshold; the best class of an image always stays."""
+        best_N = logits_NHW.flatten(1).amax(dim=1).float()
+        probability = self.probabilities[level % len(self.probabilities)]
+        return (best_N.sigmoid() >= probability) | (best_N == best_N.max())
+
+    def __str__(self) -> str:
+        return "prob:" + ",".join(f"{p:g}" for p in self.probabilities)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Keep the best classes of each image before the decoder starts: static shapes."""
+
+    classes: int
+    """Classes kept per image, by the score of their best cell."""
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError(f"fixed keeps at least 1 class per image, got {self.classes}")
+
+    def acts_at(self, level: int) -> bool:
+        """Before the first decoder block only."""
+        return level == 0
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Keep exactly this many classes; of equal ones those listed first."""
+        best_N = logits_NHW.flatten(1).amax(dim=1)
+        order_N = best_N.sort(descending=True, stable=True).indices
+        keep_N = torch.zeros(len(best_N), dtype=torch.bool, device=best_N.device)
+        keep_N[order_N[: self.classes]] = True
+        return keep_N
+
+    def __str__(self) -> str:
+        return f"fixed:{self.classes}"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Policies applied one after the other, each to the classes that the one before kept."""
+
+    policies: tuple[Policy, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Rejection":
+        """Read a text form: none, topk:K, topk:K0,K1,K2, prob:T, fixed:K, joined by +, or FILE.json.
+
+        A file holds a JSON object whose "rejection" is one of the other forms.
+
+        Raises:
+            ValueError: The text is none of these; the message names it.
+        """
+        if text.endswith(".json"):
+            return cls.parse(read_file(Path(text)))
+        if text == "none":
+            return cls()
+        return cls(tuple(parse_policy(part, text) for part in text.split("+")))
+
+    def acts_at(self, level: int) -> bool:
+        """Say whether anything can be rejected at this level (0, 1 or 2)."""
+        return any(policy.acts_at(level) for policy in self.policies)
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Return keep_N, true for the classes that every policy keeps."""
+        kept_N = torch.arange(len(logits_NHW), device=logits_NHW.device)
+        for policy in self.policies:
+            if policy.acts_at(level):
+                kept_N = kept_N[policy.keep(logits_NHW[kept_N], level)]
+        keep_N = torch.zeros(len(logits_NHW), dtype=torch.bool, device=logits_NHW.device)
+        keep_N[kept_N] = True
+        return keep_N
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.policies)) or "none"
+
+
+def parse_policy(part: str, text: str) -> Policy:
+    """Read one policy of the text form `text`."""
+    name, _, value = part.strip().partition(":")
+    try:
+        if name == "topk":
+            return TopK(tuple(int(number) for number in value.split(",")))
+        if name == "prob":
+            return Threshold(tuple(float(number) for number in value.split(",")))
+        if name == "fixed":
+            return Fixed(int(value))
+    except ValueError as error:
+        raise ValueError(f"rejection {text!r} is not understood: {error}") from error
+    raise ValueError(
+        f"rejection {text!r} is not understood; known: none, topk:K, topk:K0,K1,K2, prob:T, "
+        "fixed:K, FILE.json, and several of them joined by +"
+    )
+
+
+def read_file(path: Path) -> str:
+    """Return the text form inside a rejection file."""
+    if not path.is_file():
+        raise ValueError(f"rejection file {str(path)!r} does not exist")
+    try:
+        return json.loads(path.read_text())["rejection"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f'{str(path)!r} is not a rejection file: expected a JSON object with "rejection"'
+        ) from error
+
+
+def check_levels(name: str, values: tuple[float, ...]) -> None:
+    """Require one value for all levels or one for each."""
+    if len(values) not in (1, NUM_LEVELS):
+        raise ValueError(f"{name} takes 1 value or {NUM_LEVELS}, got {len(values)}")

@@ -1,0 +1,18 @@
+"""The class lists of the benchmarks."""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "vocabularies"
+NAMES = ("coco171", "ade150", "ade847", "pc59", "pc459", "voc20", "voc20b")
+
+
+def vocabulary(name: str) -> list[str]:
+    """Return the class names of a benchmark, in the order of its label values.
+
+    Raises:
+        ValueError: The name is unknown; the message lists the known ones.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown vocabulary {name!r}; known: {', '.join(NAMES)}")
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
