@@ -150,7 +150,7 @@ class SED(nn.Module):
         if not len(pairs.class_M):
             return []
         with self.autocast():
-            scores_MPHW, cost_MCHW = self.embed_costs(features, text_NPD)
+            scores_MPHW, cost_MCHW = self.embed_costs(features, text_NPD, pairs)
             logits_MHW, pairs = self.decoder(
                 cost_MCHW, scores_MPHW, features.pyramid, pairs, rejection or KEEP_ALL
             )
@@ -159,12 +159,16 @@ class SED(nn.Module):
         )
         return [ClassScores(logits_KHW, class_K) for logits_KHW, class_K in parts]
 
-    def embed_costs(self, features: Features, text_NPD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cosines of every (image, class) pair, scores_MPHW, and cost_MCHW."""
+    def embed_costs(
+        self, features: Features, text_NPD: Tensor, pairs: Pairs
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cosines of each (image, class) pair, scores_MPHW, and cost_MCHW."""
         with torch.autocast(self.device.type, enabled=False):
             text_NPD = text_NPD.to(self.device).float()
             scores_BNPHW = cosine_scores(features.embedding_BDHW.float(), text_NPD)
         scores_MPHW = scores_BNPHW.flatten(0, 1)
+        if len(pairs.class_M) < len(scores_MPHW):
+            scores_MPHW = scores_BNPHW[pairs.image_M, pairs.class_M]
         (cost_MCHW,) = map_chunks(
             lambda part: (self.cost_map(scores_MPHW[part]),),
             len(scores_MPHW),
@@ -172,19 +176,19 @@ class SED(nn.Module):
         )
         return scores_MPHW, cost_MCHW
 
-    def levels(self, images_B3HW: Tensor, text_NPD: Tensor) -> tuple[Tensor, ...]:
-        """Return what the losses need, with gradients: logits_BNHW final, strides 32, 16 and 8.
+    def levels(
+        self, features: Features, text_NPD: Tensor, pairs: Pairs
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the losses need, with gradients: logits_MHW final, strides 32, 16 and 8.
 
         Args:
-            images_B3HW: RGB in [0, 1]; H and W are multiples of 32 and are kept.
+            features: From `image_encoder`, with gradients where it should learn.
             text_NPD: The classes to learn from.
+            pairs: The classes of each image; usually all.
         """
         pool = self.config.train_pool if self.training else 1
-        features = self.image_encoder(images_B3HW)
-        scores_MPHW, cost_MCHW = self.embed_costs(features, text_NPD)
-        pairs = Pairs.all(len(images_B3HW), len(text_NPD), self.device)
-        levels = self.decoder.levels(cost_MCHW, scores_MPHW, features.pyramid, pairs, pool)
-        return tuple(level.unflatten(0, (len(images_B3HW), len(text_NPD))) for level in levels)
+        scores_MPHW, cost_MCHW = self.embed_costs(features, text_NPD, pairs)
+        return self.decoder.levels(cost_MCHW, scores_MPHW, features.pyramid, pairs, pool)
 
     @torch.inference_mode()
     def segment(

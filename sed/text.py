@@ -52,24 +52,29 @@ class TextEncoder(nn.Module):
         mask_LL = torch.full((length, length), -torch.inf, device=device).triu_(1)
         text.register_buffer("attn_mask", mask_LL, persistent=False)
 
-    def forward(self, classes: Sequence[str]) -> Tensor:
+    def forward(self, classes: Sequence[str], prompts: Sequence[int] | None = None) -> Tensor:
         """Return unit vectors text_NPD, one for each class in each template.
 
         A name "a, b" is one class with two synonyms: their unit vectors are averaged within
         each template and normalised again (section 3 of the specification of the method).
-        """
-        return torch.stack(list(self.each_class(classes)))
 
-    def each_class(self, classes: Sequence[str]) -> list[Tensor]:
-        """Return the embeddings of each class, a list of text_PD."""
+        Args:
+            classes: Their names.
+            prompts: Which of the templates to use; all by default.
+        """
+        templates = PROMPTS[self.prompts]
+        if prompts is not None:
+            templates = [templates[index] for index in prompts]
         texts, spans = [], []
         for name in classes:
             start = len(texts)
             synonyms = name.split(SYNONYM_SEPARATOR)
-            texts += [prompt(word) for prompt in PROMPTS[self.prompts] for word in synonyms]
+            texts += [template(word) for template in templates for word in synonyms]
             spans.append((start, len(texts), len(synonyms)))
         vectors_SD = self.encode(texts)
-        return [average_synonyms(vectors_SD[start:end], count) for start, end, count in spans]
+        return torch.stack(
+            [average_synonyms(vectors_SD[start:end], count) for start, end, count in spans]
+        )
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return the unit vector of each text, vectors_SD."""

@@ -22,6 +22,7 @@ _TILES = {True: (64, 8), False: (512, 64)}
 """Columns of a strip and classes of a group that are fast, on a CPU or not."""
 
 
+@torch.no_grad()
 def label_map(
     logits_KHW: Tensor,
     candidates_K: Tensor,

@@ -37,3 +37,48 @@ def local_ray():
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an object store on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server, monkeypatch):
+    """An empty bucket as s3://NAME, with the variables set that reach it."""
+    from pyarrow.fs import S3FileSystem
+
+    from pipelines.storage import bucket_filesystem
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    bucket_filesystem.cache_clear()
+    name = f"bucket-{os.urandom(4).hex()}"
+    S3FileSystem(
+        endpoint_override=s3_server,
+        access_key="testing",
+        secret_key="testing",
+        region="us-east-1",
+        allow_bucket_creation=True,
+    ).create_dir(name)
+    yield f"s3://{name}"
+    bucket_filesystem.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory):
+    """A checkpoint of nano's shape that knows nothing."""
+    import sed
+    from sed.config import nano
+
+    torch.manual_seed(0)
+    return sed.save_model(sed.SED(nano()), tmp_path_factory.mktemp("model") / "random.safetensors")

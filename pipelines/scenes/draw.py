@@ -1,6 +1,7 @@
 """Draw one scene from a seed: a stage, objects that may hide each other, a photo of it all.
 
-Shapes: H W pixels (a square), S side of an object's square, 3 colour channels.
+Shapes: H W pixels (a square), S side of an object's square, 3 colour channels, K the stage and the
+objects laid so far.
 """
 
 from typing import Literal, NamedTuple
@@ -50,7 +51,8 @@ def draw(seed: int, index: int, *, split: Split, size: int = 256) -> Scene:
         raise ValueError(f"split must be one of {', '.join(STREAMS)}, got {split!r}")
     if size < 32:
         raise ValueError(f"size must be at least 32 pixels, got {size}")
-    rng = np.random.Generator(np.random.PCG64([seed, index, STREAMS[split]]))
+    entropy = np.random.SeedSequence([seed, index, STREAMS[split]])
+    rng = np.random.Generator(np.random.PCG64(entropy))
     canvas = Canvas(*draw_stage(rng, size))
     for _ in range(rng.integers(2, 6)):
         class_index = OBJECTS[split][rng.integers(len(OBJECTS[split]))]
@@ -69,7 +71,8 @@ class Canvas:
         self.colour_HW3 = colour_HW3
         self.mask_HW = mask_HW
         self.owner_HW = np.zeros(mask_HW.shape, dtype=np.uint8)
-        self.areas = [mask_HW.size]
+        self.areas_K = np.array([mask_HW.size])
+        self.visible_K = self.areas_K.copy()
 
     def place(self, rng: Generator, sprite: Sprite, class_index: int) -> None:
         """Lay an object where it and all before it stay recognisable, or nowhere."""
@@ -84,7 +87,7 @@ class Canvas:
             part = (on_canvas[1], on_sprite[1])
             if self.leaves_enough(covers_SS[part], window, area):
                 self.lay(rng, sprite, window, part, class_index)
-                self.areas.append(area)
+                self.areas_K = np.append(self.areas_K, area)
                 return
 
     def leaves_enough(
@@ -93,10 +96,12 @@ class Canvas:
         """Say whether enough of the new object and of all earlier ones would be visible."""
         if covers.sum() < MIN_VISIBLE * area:
             return False
-        visible = np.bincount(self.owner_HW.ravel(), minlength=len(self.areas))
-        hidden = np.bincount(self.owner_HW[window][covers], minlength=len(self.areas))
-        left_over = (visible - hidden) / np.array(self.areas)
+        left_over = (self.visible_K - self.hidden_by(covers, window)) / self.areas_K
         return bool((left_over[1:] >= MIN_VISIBLE).all())
+
+    def hidden_by(self, covers: NDArray[np.bool_], window: tuple[slice, slice]) -> NDArray[np.intp]:
+        """Return how many visible pixels of the stage and of each object lie under the new one."""
+        return np.bincount(self.owner_HW[window][covers], minlength=len(self.areas_K))
 
     def lay(
         self,
@@ -117,7 +122,9 @@ class Canvas:
         patch = self.colour_HW3[window]
         patch += alpha[..., None] * (sprite.colour_SS3[part] - patch)
         self.mask_HW[window][covers] = class_index
-        self.owner_HW[window][covers] = len(self.areas)
+        hidden_K = self.hidden_by(covers, window)
+        self.visible_K = np.append(self.visible_K - hidden_K, covers.sum())
+        self.owner_HW[window][covers] = len(self.areas_K)
 
 
 def overlap(start: int, size: int, side: int) -> tuple[slice, slice]:

@@ -45,7 +45,7 @@ def two_parts(
     first, last = int(edge_W.min()) - 1, int(edge_W.max()) + 2
     rows = np.arange(size, dtype=np.float32)[:, None]
     share_HW = np.clip(rows + 1 - edge_W, 0, 1)
-    colour = np.empty((size, size, 3), dtype=np.float32)
+    colour = np.empty((3, size, size), dtype=np.float32).transpose(1, 2, 0)
     colour[:last] = TEXTURES[above](rng, last, size, unit)
     lower = TEXTURES[below](rng, size - first, size, unit)
     seam = share_HW[first:last, :, None]

@@ -53,9 +53,10 @@ def draw_object(rng: Generator, shape: str, look: str, *, radius: float) -> Spri
     back = np.linalg.inv(turn).astype(np.float32)
     own_x_SS, own_y_SS = (x_SS * back[0, i] + y_SS * back[1, i] for i in (0, 1))
     colour_SS3 = paint(rng, look, own_x_SS, own_y_SS)
-    details_SS4 = np.asarray(details, dtype=np.float32) / 255
-    over = details_SS4[..., 3:]
-    colour_SS3 = colour_SS3 * (1 - over) + details_SS4[..., :3] * over
+    details_4SS = np.ascontiguousarray(np.asarray(details).transpose(2, 0, 1)) / np.float32(255)
+    over_SS1 = details_4SS[3][..., None]
+    details_SS3 = details_4SS[:3].transpose(1, 2, 0)
+    colour_SS3 = colour_SS3 + over_SS1 * (details_SS3 - colour_SS3)
     return Sprite(shade(rng, colour_SS3, shadow_SS, x_SS, y_SS), alpha_SS, shadow_SS)
 
 
@@ -82,10 +83,13 @@ def shade(
     rng: Generator, colour_SS3: Floats, inside_SS: Floats, x_SS: Floats, y_SS: Floats
 ) -> Floats:
     """Return the colours under a soft light: a gradient, darker edges and a highlight."""
-    light_x, light_y = rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.6), -rng.uniform(0.3, 0.7)
+    light_x, light_y = rng.uniform(0.2, 0.6), -rng.uniform(0.3, 0.7)
+    if rng.random() < 0.5:
+        light_x = -light_x
     gradient = 0.22 * (light_x * x_SS + light_y * y_SS)
     edge = 0.45 * (np.clip(inside_SS, 0.4, 1) - 1)
     spot = (x_SS - 0.6 * light_x) ** 2 + (y_SS - 0.6 * light_y) ** 2
     gloss = rng.uniform(0.05, 0.4) * np.exp(-spot / np.float32(rng.uniform(0.02, 0.08)))
-    lit = colour_SS3 * (1.02 + gradient + edge)[..., None]
-    return (lit + (gloss * inside_SS)[..., None]).astype(np.float32)
+    lit_SS3 = colour_SS3 * (1.02 + gradient + edge)[..., None]
+    lit_SS3 += (gloss * inside_SS)[..., None]
+    return lit_SS3

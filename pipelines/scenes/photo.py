@@ -16,8 +16,12 @@ from pipelines.scenes.textures import Floats
 def photograph(rng: Generator, colour_HW3: Floats) -> NDArray[np.uint8]:
     """Return a photo of a scene whose colours are in [0, 1], image_HW3."""
     exposed = expose(rng, colour_HW3)
-    exposed += rng.uniform(1, 9) * (rng.random(exposed.shape, dtype=np.float32) - 0.5)
-    image = Image.fromarray(np.clip(exposed, 0, 255).astype(np.uint8))
+    noise_3HW = rng.random(exposed.transpose(2, 0, 1).shape, dtype=np.float32)
+    noise_3HW -= 0.5
+    noise_3HW *= rng.uniform(1, 9)
+    exposed += noise_3HW.transpose(1, 2, 0)
+    np.clip(exposed, 0, 255, out=exposed)
+    image = Image.fromarray(np.ascontiguousarray(exposed.astype(np.uint8)))
     unit = len(colour_HW3) / 256
     if rng.random() < 0.6:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9) * unit))
@@ -39,4 +43,7 @@ def expose(rng: Generator, colour_HW3: Floats) -> Floats:
     tint = rng.uniform(0.84, 1.08) * rng.uniform(0.94, 1.06, 3)
     gain = (255 * contrast * tint).astype(np.float32)
     lift = np.float32(255 * 0.45 * (1 - contrast) + rng.uniform(-4, 6))
-    return colour_HW3 * light_HW[..., None] * gain + lift
+    exposed_HW3 = colour_HW3 * light_HW[..., None]
+    exposed_HW3 *= gain
+    exposed_HW3 += lift
+    return exposed_HW3

@@ -149,10 +149,8 @@ def tree() -> Shape:
 
 def house() -> Shape:
     """Walls, a darker gable roof, a chimney, a door and two windows."""
-    walls, roof = (
-        rectangle(-0.7, -0.2, 0.7, 0.9),
-        polygon((-0.95, -0.18), (0, -0.95), (0.95, -0.18)),
-    )
+    walls = rectangle(-0.7, -0.2, 0.7, 0.9)
+    roof = polygon((-0.95, -0.18), (0, -0.95), (0.95, -0.18))
     chimney = rectangle(0.42, -0.9, 0.62, -0.3)
     door = rectangle(-0.15, 0.35, 0.17, 0.9)
     windows = (rectangle(-0.53, 0.1, -0.28, 0.4), rectangle(0.3, 0.1, 0.55, 0.4))

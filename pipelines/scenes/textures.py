@@ -1,6 +1,7 @@
 """Procedural textures of the grounds and skies.
 
 Shapes: H W pixels, 3 colour channels in [0, 1]. `unit` is the size of a pixel of a 256-pixel scene.
+Colours lie in memory plane by plane, which makes numpy several times faster than pixel by pixel.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Texture = Callable[[Generator, int, int, float], Floats]
 
 
@@ -44,7 +45,9 @@ def blend(first: ArrayLike, second: ArrayLike, amount_HW: Floats) -> Floats:
     """Return first where the amount is 0 and second where it is 1, colour_HW3."""
     start = np.asarray(first, dtype=np.float32)
     step = np.asarray(second, dtype=np.float32) - start
-    return start + amount_HW[..., None] * step
+    colour_3HW = np.multiply.outer(step, amount_HW)
+    colour_3HW += start[:, None, None]
+    return colour_3HW.transpose(1, 2, 0)
 
 
 def jitter(rng: Generator, colour: ArrayLike, amount: float) -> Floats:
@@ -121,25 +124,23 @@ def gravel(rng: Generator, height: int, width: int, unit: float) -> Floats:
     """Pebbles of many greys: the cells around jittered points, darker where they meet."""
     cell = rng.uniform(8, 12) * unit
     rows, columns = int(height / cell) + 3, int(width / cell) + 3
-    jitter_RC2 = rng.random((rows, columns, 2), dtype=np.float32)
-    tone_RC = rng.uniform(0.45, 1.0, (rows, columns)).astype(np.float32)
+    down_RC, across_RC, tone_RC = rng.random((3, rows, columns), dtype=np.float32)
     y, x = (np.arange(n, dtype=np.float32) / np.float32(cell) + 1 for n in (height, width))
     row, column = y.astype(np.intp), x.astype(np.intp)
+    past_row, past_column = y - np.floor(y), x - np.floor(x)
     nearest = np.full((height, width), 9, dtype=np.float32)
     second, tone = nearest.copy(), nearest.copy()
     for i in (-1, 0, 1):
         for j in (-1, 0, 1):
             at = np.ix_(row + i, column + j)
-            point = jitter_RC2[at]
-            dy = (y - row - i)[:, None] - point[..., 0]
-            dx = (x - column - j)[None] - point[..., 1]
-            distance = dy * dy + dx * dx
+            distance = ((past_row - i)[:, None] - down_RC[at]) ** 2
+            distance += ((past_column - j) - across_RC[at]) ** 2
             closer = distance < nearest
             second = np.minimum(second, np.maximum(nearest, distance))
             nearest = np.minimum(nearest, distance)
             tone = np.where(closer, tone_RC[at], tone)
     gap = np.clip(4 * (np.sqrt(second) - np.sqrt(nearest)), 0.25, 1)
-    amount = tone * gap * (1 - 0.3 * nearest) + 0.05 * grain(rng, height, width)
+    amount = (0.45 + 0.55 * tone) * gap * (1 - 0.3 * nearest) + 0.05 * grain(rng, height, width)
     return blend((0.1, 0.09, 0.08), jitter(rng, (0.74, 0.71, 0.67), 0.07), amount)
 
 
@@ -151,22 +152,26 @@ def asphalt(rng: Generator, height: int, width: int, unit: float) -> Floats:
     return blend(jitter(rng, (0.16, 0.16, 0.17), 0.1), jitter(rng, (0.46, 0.46, 0.47), 0.1), amount)
 
 
+def pieces(rng: Generator, row_H: Floats, along_HW: Floats) -> tuple[Floats, Floats]:
+    """Return a random tone_HW of each piece in its row and how far each pixel is into its piece."""
+    start_HW = np.floor(along_HW)
+    row_H1, piece_HW = row_H.astype(np.intp)[:, None], start_HW.astype(np.intp)
+    tones = rng.random((row_H1.max() + 1, piece_HW.max() + 1), dtype=np.float32)
+    return tones[row_H1, piece_HW], along_HW - start_HW
+
+
 def brick_wall(rng: Generator, height: int, width: int, unit: float) -> Floats:
     """Courses of bricks, each of its own tone, in light mortar."""
     brick_height, brick_width = rng.uniform(13, 19) * unit, rng.uniform(32, 46) * unit
     y, x = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
-    course = (y / brick_height).astype(np.intp)
-    across = (x[None] + (course % 2)[:, None] * np.float32(brick_width / 2)) / brick_width
-    column = across.astype(np.intp)
-    tone = rng.random((course[-1] + 1, column.max() + 1), dtype=np.float32)[course[:, None], column]
-    to_joint_x = (across - column) * np.float32(brick_width)
-    to_joint_y = (y - course * np.float32(brick_height))[:, None]
-    mortar = (to_joint_x < 2 * unit) | (to_joint_y < 2 * unit)
+    course = np.floor(y / brick_height)
+    across = x / brick_width + (course % 2)[:, None] / 2
+    tone, past_joint = pieces(rng, course, across)
+    mortar = (past_joint * brick_width < 2 * unit) | (y - course * brick_height < 2 * unit)[:, None]
     rough = value_noise(rng, height, width, (3 * unit, 3 * unit))
     amount = 0.2 + 0.6 * tone + 0.25 * rough
-    bricks = blend(
-        jitter(rng, (0.42, 0.17, 0.12), 0.1), jitter(rng, (0.7, 0.36, 0.26), 0.1), amount
-    )
+    dark, light = jitter(rng, ((0.42, 0.17, 0.12), (0.7, 0.36, 0.26)), 0.1)
+    bricks = blend(dark, light, amount)
     bricks[mortar] = jitter(rng, (0.72, 0.69, 0.65), 0.1)
     return bricks
 
@@ -175,28 +180,25 @@ def wooden_floor(rng: Generator, height: int, width: int, unit: float) -> Floats
     """Planks with grain along them and dark joints."""
     plank_height, plank_length = rng.uniform(17, 26) * unit, rng.uniform(90, 150) * unit
     y, x = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
-    plank = (y / plank_height).astype(np.intp)
-    shift = rng.random(plank[-1] + 1).astype(np.float32)[plank]
-    along = x[None] / np.float32(plank_length) + shift[:, None]
-    piece = along.astype(np.intp)
-    tone = rng.random((plank[-1] + 1, piece.max() + 1), dtype=np.float32)[plank[:, None], piece]
-    joint = ((along - piece) * plank_length < 1.5 * unit) | (
-        (y - plank * np.float32(plank_height))[:, None] < 1.5 * unit
-    )
+    plank = np.floor(y / plank_height)
+    shift = rng.random(int(plank[-1]) + 1, dtype=np.float32)[plank.astype(np.intp)]
+    along = x / plank_length + shift[:, None]
+    tone, past_joint = pieces(rng, plank, along)
+    thin = 1.5 * unit
+    joint = (past_joint * plank_length < thin) | (y - plank * plank_height < thin)[:, None]
     streaks = value_noise(rng, height, width, (1.7 * unit, 40 * unit))
-    amount = (0.15 + 0.6 * tone + 0.3 * streaks) * np.where(joint, np.float32(-0.5), 1)
+    amount = (0.15 + 0.6 * tone + 0.3 * streaks) * np.where(joint, np.float32(-0.5), np.float32(1))
     return blend(jitter(rng, (0.42, 0.25, 0.13), 0.1), jitter(rng, (0.76, 0.54, 0.33), 0.1), amount)
 
 
 def tiled_floor(rng: Generator, height: int, width: int, unit: float) -> Floats:
     """Pale square tiles with darker grout and a sheen."""
     side = rng.uniform(30, 48) * unit
-    y = (np.arange(height, dtype=np.float32) + rng.uniform(0, side)) / np.float32(side)
-    x = (np.arange(width, dtype=np.float32) + rng.uniform(0, side)) / np.float32(side)
-    row, column = y.astype(np.intp), x.astype(np.intp)
-    tone = rng.random((row[-1] + 1, column[-1] + 1), dtype=np.float32)[np.ix_(row, column)]
+    y = np.arange(height, dtype=np.float32) / side + rng.random()
+    x = np.arange(width, dtype=np.float32) / side + rng.random()
+    tone, past_joint = pieces(rng, np.floor(y), np.broadcast_to(x, (height, width)))
     thin = 2 * unit / side
-    grout = ((y - row) < thin)[:, None] | ((x - column) < thin)[None]
+    grout = (past_joint < thin) | (y - np.floor(y) < thin)[:, None]
     sheen = value_noise(rng, height, width, (90 * unit, 90 * unit))
     amount = 0.3 + 0.4 * tone + 0.3 * sheen
     pale = jitter(rng, ((0.62, 0.68, 0.66), (0.8, 0.85, 0.82)), 0.06)

@@ -1,0 +1,223 @@
+"""Measure time and memory of a model: python -m jobs.benchmark --model base --classes 20 150."""
+
+import itertools
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.session import SessionArgs, checking_input, finish, parse, say
+from pipelines import tracking
+from pipelines.benchmark import RANDOM, Case, measure_in_subprocess
+from sed import Rejection, check_source
+
+HEADER = (
+    f"{'classes':>7} {'rejection':<22} {'kept':>6} {'batch':>5} {'encoder s':>10} "
+    f"{'decoder s':>10} {'labels s':>9} {'whole/encoder':>14} {'images/s':>9} {'peak GB':>8}"
+)
+ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
+"""Variables that change how memory is given out, and with it the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(SessionArgs):
+    """Measure latency, throughput and peak memory, each case in a fresh process of this machine.
+
+    Give it a quiet machine. Times are medians; `whole` is encoder and decoder, `labels` makes the
+    label map. Ratios to the encoder's time compare across machines.
+    """
+
+    model: str = "nano"
+    """nano, a checkpoint's path, or models:/NAME/VERSION; base and large have random weights:
+    the time does not depend on them, how many classes a rejection keeps does (see survivors)."""
+
+    classes: tuple[int, ...] = (20, 150, 847)
+    """How many class names, one or several numbers."""
+
+    rejection: tuple[str, ...] = ("none",)
+    """One or several policies, as in jobs.label."""
+
+    survivors: tuple[int, ...] = ()
+    """Measure the rejections as if they kept these many random classes, one or several numbers;
+    the policy is asked all the same. Default: what it really keeps."""
+
+    batch_size: tuple[int, ...] = (1,)
+    """Images that go through the model together, one or several numbers."""
+
+    image_side: int = 640
+    """Side of the square photo whose label map is made, in pixels."""
+
+    threads: int = 1
+    """CPU threads."""
+
+    warmup: int = 1
+    """Runs of each case before the clock starts."""
+
+    repeats: int = 3
+    """Runs of each case of which the median is taken."""
+
+    device: str | None = None
+    """cpu or cuda; default: cuda where there is one."""
+
+    compile: bool = False
+    """Compile the encoder with torch.compile."""
+
+
+def main(args: Args) -> None:
+    """Measure case after case, and say what was found."""
+    with checking_input():
+        check(args)
+        plan = cases(args)
+        mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
+        model = tracking.resolve_model(args.model, mlflow_uri)
+        if model not in RANDOM:
+            check_source(model)
+    facts = environment(args)
+    say(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    say(HEADER)
+    measured = []
+    for case in plan:
+        measured.append(measure_in_subprocess(replace(case, model=model)))
+        say(line(measured[-1]))
+    name = measure_in_subprocess(replace(plan[0], model=model, classes=0, batch_size=1))
+    seconds, ratio = name["seconds"]["class name"], name["per_encoder"]["class name"]
+    say(f"embedding one class name: {seconds:.3f} s, {ratio:.2f} of the encoder's time")
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts | {"threads": args.threads, "repeats": args.repeats})
+        run.metrics(metrics(measured))
+    finish(facts | {"run_id": run.id, "cases": measured, "class_name": name}, as_json=args.json)
+
+
+def check(args: Args) -> None:
+    """Check the numbers and the device.
+
+    Raises:
+        ValueError: A flag makes no sense; the message says which.
+    """
+    positive = {
+        "classes": args.classes,
+        "survivors": args.survivors,
+        "batch-size": args.batch_size,
+        "image-side": (args.image_side,),
+        "threads": (args.threads,),
+        "repeats": (args.repeats,),
+    }
+    for name, numbers in positive.items():
+        if not all(number >= 1 for number in numbers):
+            raise ValueError(f"--{name} must be at least 1, got {min(numbers)}")
+    for name, values in [
+        ("classes", args.classes),
+        ("rejection", args.rejection),
+        ("batch-size", args.batch_size),
+    ]:
+        if not values:
+            raise ValueError(f"--{name} needs at least one value")
+    if args.warmup < 0:
+        raise ValueError(f"--warmup cannot be negative, got {args.warmup}")
+    if args.device not in (None, "cpu", "cuda"):
+        raise ValueError(f"--device is cpu or cuda, got {args.device!r}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here")
+
+
+def cases(args: Args) -> list[Case]:
+    """Return the cases that the flags ask for.
+
+    Raises:
+        ValueError: A rejection is not understood.
+    """
+    return [
+        Case(
+            classes=classes,
+            rejection=rejection,
+            survivors=survivors,
+            batch_size=batch_size,
+            image_side=args.image_side,
+            threads=args.threads,
+            warmup=args.warmup,
+            repeats=args.repeats,
+            device=device(args),
+            compile=args.compile,
+        )
+        for classes, batch_size, text in itertools.product(
+            args.classes, args.batch_size, args.rejection
+        )
+        for rejection in [str(Rejection.parse(text))]
+        for survivors in forced_counts(args, classes, rejection)
+    ]
+
+
+def forced_counts(args: Args, classes: int, rejection: str) -> list[int | None]:
+    """Return the counts of survivors to force: None is what the policy keeps."""
+    forced = [count for count in args.survivors if count < classes]
+    return [*forced] if forced and rejection != "none" else [None]
+
+
+def device(args: Args) -> str:
+    """Return where to measure."""
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def environment(args: Args) -> dict[str, Any]:
+    """Return what a figure must be read with."""
+    facts = {
+        "model": args.model,
+        "weights": "random" if args.model in RANDOM else "as given",
+        "device": torch.cuda.get_device_name() if device(args) == "cuda" else cpu_name(),
+        "torch": torch.__version__,
+        "load average": round(os.getloadavg()[0], 1),
+    }
+    return facts | {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself, and its number of cores."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return f"{found[1] if found else platform.processor()} x {os.cpu_count()}"
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """Return a case as a line under `HEADER`."""
+    seconds = found["seconds"]
+    return (
+        f"{found['classes']:>7} {policy(found):<22} {found['kept']:>6.0f} {found['batch_size']:>5} "
+        f"{seconds['encoder']:>10.3f} {seconds['decoder']:>10.3f} {seconds['labels']:>9.3f} "
+        f"{found['per_encoder']['whole']:>14.2f} {images_per_second(found):>9.3f} "
+        f"{found['peak_memory_gb']:>8.2f}"
+    )
+
+
+def policy(found: Mapping[str, Any]) -> str:
+    """Return the rejection of a case, and whether its result was replaced."""
+    forced = found["survivors"]
+    return found["rejection"] + (f" forced {forced}" if forced is not None else "")
+
+
+def images_per_second(found: Mapping[str, Any]) -> float:
+    """Return the throughput from pixels to label maps."""
+    return found["batch_size"] / (found["seconds"]["whole"] + found["seconds"]["labels"])
+
+
+def metrics(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the figures of all cases by names that MLflow accepts."""
+    return {
+        re.sub(
+            r"[^\w./: -]", "_", f"{one['classes']}/{policy(one)}/{one['batch_size']}/{name}"
+        ): value
+        for one in measured
+        for name, value in {
+            "whole_per_encoder": one["per_encoder"]["whole"],
+            "images_per_second": images_per_second(one),
+            "peak_memory_gb": one["peak_memory_gb"],
+        }.items()
+    }
+
+
+if __name__ == "__main__":
+    main(parse(Args))

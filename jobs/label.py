@@ -1,0 +1,131 @@
+"""Label images: python -m jobs.label --images URI --output URI --classes NAME ..."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import session
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(session.SessionArgs):
+    """Label every pixel of every image of a folder or bucket with one of your classes.
+
+    The output holds labels/ and errors/ (Parquet), run.json and report/index.html. The same command
+    again continues where the last one stopped; if that was the end, it changes nothing.
+    """
+
+    images: str
+    """Folder or bucket prefix (recursive), a Parquet, CSV or JSONL list of URIs, or one image."""
+
+    output: str
+    """Folder or bucket prefix to write; on several machines, one that all of them reach."""
+
+    images_column: str = "image_uri"
+    """Column of URIs where --images is a list; relative ones start at the list's folder."""
+
+    classes: tuple[str, ...] = ()
+    """Class names; "a, b" is one class with two synonyms. Either this or --vocabulary."""
+
+    vocabulary: str | None = None
+    """Benchmark's classes (like ade150), or a file: a text with a name a line, or a JSON list."""
+
+    model: str = "nano"
+    """Weights: nano (bundled; knows only the synthetic scenes), PATH, or models:/NAME/VERSION."""
+
+    rejection: str = "none"
+    """Classes to drop early: none, topk:K, topk:K0,K1,K2, prob:T, fixed:K or FILE.json; + joins."""
+
+    min_confidence: float = 0.0
+    """Pixels whose probability (0 to 1) is under this get the ignore value."""
+
+    batch_size: int = 8
+    """Images that go through the model together."""
+
+    workers: int | None = None
+    """Copies of the model; default: one a GPU, without GPUs one for two CPUs."""
+
+    gpus_per_worker: float | None = None
+    """GPUs of each copy, 0 for none, a fraction to share one; default: 1 if there are any."""
+
+    limit: int | None = None
+    """Label only so many images, the first in the order of their URIs; default: all."""
+
+    overwrite: bool = False
+    """Remove what an earlier run wrote to the output, and start from nothing."""
+
+
+def main(args: Args) -> None:
+    """Check the input, label what is left, say where the result is."""
+    with session.checking_input():
+        uri, plan = check(args)
+    from pipelines.label import label
+
+    try:
+        run = label(plan, connect=session.connect, tracking_uri=uri, experiment=args.experiment)
+    except KeyboardInterrupt:
+        session.say("Interrupted: the same command continues where this one stopped.")
+        raise SystemExit(130) from None
+    result = summary(run, resumed=plan.earlier is not None)
+    describe(result)
+    session.finish(result, as_json=args.json)
+
+
+def check(args: Args) -> tuple[str, Any]:
+    """Return the tracking server and the plan of the job; nothing is started.
+
+    Raises:
+        ValueError: Something in the arguments is wrong.
+        OSError: Something that they name cannot be read or written.
+    """
+    from pipelines import tracking
+    from pipelines.classes import choose_classes
+    from pipelines.plan import LabelConfig, make_plan
+
+    uri = tracking.resolve_uri(args.mlflow_uri)
+    config = LabelConfig(
+        images=args.images,
+        images_column=args.images_column,
+        output=args.output,
+        classes=choose_classes(args.classes, args.vocabulary),
+        model=tracking.resolve_model(args.model, uri),
+        rejection=args.rejection,
+        min_confidence=args.min_confidence,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        gpus_per_worker=args.gpus_per_worker,
+        limit=args.limit,
+        overwrite=args.overwrite,
+    )
+    return uri, make_plan(config)
+
+
+def summary(run: dict[str, Any], *, resumed: bool) -> dict[str, Any]:
+    """Return what a person or a script wants to know of a run."""
+    return {
+        "output": run["output"],
+        **run["counts"],
+        "images_per_second": run["images_per_second"],
+        "seconds": run["seconds"],
+        "report": f"{run['output']}/report/index.html",
+        "run_id": run["run_id"],
+        "mlflow_uri": run["mlflow"]["uri"],
+        "resumed": resumed,
+    }
+
+
+def describe(result: dict[str, Any]) -> None:
+    """Say in a few lines what was done and where it is."""
+    session.say(
+        "{labelled} of {inputs} images labelled, {errors} in errors/, {skipped} other objects "
+        "skipped; {images_per_second} images/s".format(**result)
+    )
+    session.say("Labels: {output}".format(**result))
+    session.say("Report: {report}".format(**result))
+    session.say("MLflow: run {run_id} in {mlflow_uri}".format(**result))
+
+
+if __name__ == "__main__":
+    main(session.parse(Args))

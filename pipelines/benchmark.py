@@ -1,0 +1,217 @@
+"""How long a model takes and how much memory it needs: one case, measured in a process of its own.
+
+A fresh process for each case, because memory that was once used is not given back. The process
+reads a `Case` as JSON from stdin and writes what it measured as JSON to stdout.
+
+Shapes: B images, N classes, P prompts, D embedding, H W pixels.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sed import SED, ClassScores, Rejection, load_model
+from sed.config import base, large
+from sed.upsample import label_map
+
+RANDOM = {"base": base, "large": large}
+"""Models that are measured with random weights: the time does not depend on them."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One thing to measure."""
+
+    model: str = "nano"
+    """nano, a checkpoint's path, or base or large with random weights."""
+
+    classes: int = 150
+    """How many, as random unit vectors; 0 measures the embedding of one class name instead."""
+
+    rejection: str = "none"
+    """Policy, in the text form of every job."""
+
+    survivors: int | None = None
+    """Classes that are kept, chosen at random, whatever the policy would keep."""
+
+    batch_size: int = 1
+    """Images that go through the model together."""
+
+    image_side: int = 640
+    """Side of the square photo whose label map is made, in pixels."""
+
+    threads: int = 1
+    """CPU threads."""
+
+    warmup: int = 1
+    """Runs before the clock starts."""
+
+    repeats: int = 3
+    """Runs of which the median is taken."""
+
+    device: str = "cpu"
+    """cpu or cuda."""
+
+    compile: bool = False
+    """Compile the encoder with torch.compile."""
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Ask a policy as ever, then keep a fixed number of random classes instead.
+
+    Random weights keep far more classes than trained ones; this shows the time as a function of
+    how many are kept. Later levels reject nothing more.
+    """
+
+    policy: Rejection
+    survivors: int
+
+    def acts_at(self, level: int) -> bool:
+        """Where the policy acts, and before the first block."""
+        return level == 0 or self.policy.acts_at(level)
+
+    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+        """Keep random classes at the first level, all of them afterwards."""
+        keep_N = self.policy.keep(logits_NHW, level)
+        if level > 0:
+            return torch.ones_like(keep_N)
+        order_N = torch.randperm(len(keep_N), generator=torch.Generator().manual_seed(0))
+        keep_N[:] = False
+        keep_N[order_N[: self.survivors].to(keep_N.device)] = True
+        return keep_N
+
+
+def measure_in_subprocess(case: Case) -> dict[str, Any]:
+    """Measure a case in a fresh process.
+
+    Raises:
+        RuntimeError: The process failed; the message holds the end of what it said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.benchmark"],
+        input=json.dumps(asdict(case)),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(case.threads)},
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"measuring {case} failed: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.rstrip().rpartition("\n")[2])
+
+
+@torch.inference_mode()
+def measure(case: Case) -> dict[str, Any]:
+    """Return the seconds of each phase, their ratios to the encoder's, and the peak memory."""
+    torch.set_num_threads(case.threads)
+    torch.manual_seed(0)
+    model = make_model(case)
+    images_B3HW = torch.rand(
+        case.batch_size, 3, model.config.image_size, model.config.image_size, device=case.device
+    )
+    phases = measure_name if case.classes == 0 else measure_images
+    runs = [phases(model, images_B3HW, case) for _ in range(case.warmup + case.repeats)]
+    timed = runs[case.warmup :]
+    seconds = {phase: median(run[phase] for run in timed) for phase in timed[0]}
+    kept = seconds.pop("kept", None)
+    return asdict(case) | {
+        "kept": kept,
+        "seconds": seconds,
+        "per_encoder": {phase: value / seconds["encoder"] for phase, value in seconds.items()},
+        "peak_memory_gb": peak_memory(case.device) / 1e9,
+    }
+
+
+def measure_images(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, float]:
+    """Time one batch from pixels to label maps; `kept` is how many classes are left."""
+    text_NPD = random_text(model, case.classes)
+    rejection = make_rejection(case)
+    encoder, features = clock(lambda: model.encode(images_B3HW), case.device)
+    decoder, scores = clock(lambda: model.decode(features, text_NPD, rejection), case.device)
+    labels, _ = clock(lambda: make_labels(scores, case.image_side), case.device)
+    return {
+        "encoder": encoder,
+        "decoder": decoder,
+        "whole": encoder + decoder,
+        "labels": labels,
+        "kept": sum(len(one.candidates_K) for one in scores) / len(scores),
+    }
+
+
+def measure_name(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, float]:
+    """Time the embedding of one class name in all prompts, and the encoder to compare with."""
+    encoder, _ = clock(lambda: model.encode(images_B3HW), case.device)
+    name, _ = clock(lambda: model.text_encoder(["traffic light"]), case.device)
+    return {"encoder": encoder, "class name": name}
+
+
+def make_model(case: Case) -> SED:
+    """Return the model of a case, in eval mode on its device."""
+    if case.model not in RANDOM:
+        return load_model(case.model, case.device, compile=case.compile)
+    model = SED(RANDOM[case.model]()).eval().requires_grad_(False).to(case.device)
+    if case.compile:
+        model.image_encoder.compile()
+    return model
+
+
+def random_text(model: SED, num_classes: int) -> Tensor:
+    """Return random unit vectors in the place of text embeddings, text_NPD."""
+    prompts, dim = model.cost_map.embed.in_channels, model.text_encoder.dim
+    return F.normalize(torch.randn(num_classes, prompts, dim, device=model.device), dim=-1)
+
+
+def make_rejection(case: Case) -> Rejection:
+    """Return the policy of a case."""
+    rejection = Rejection.parse(case.rejection)
+    return rejection if case.survivors is None else Rejection((Forced(rejection, case.survivors),))
+
+
+def make_labels(scores: Sequence[ClassScores], side: int) -> list[Tensor]:
+    """Return the label map of each image at the photo's size, labels_HW."""
+    return [
+        label_map(one.logits_KHW, one.candidates_K, height=side, width=side)[0] for one in scores
+    ]
+
+
+def clock(function: Callable[[], T], device: str) -> tuple[float, T]:
+    """Return how many seconds a call took, and its result."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    result = function()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes that this process ever held, or held on its GPU."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; the usage of `getrusage` also counts who started this process
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return int(peak) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(Case(**json.load(sys.stdin)))) + "\n")

@@ -1,0 +1,194 @@
+"""Labelling on a Ray cluster: CPU tasks decode, actors hold the model, CPU tasks write."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from pipelines.commit import Commit
+from pipelines.decoding import Decode
+from pipelines.labeller import Labeller, LoadModel, use_threads
+from sed import Rejection
+
+logger = logging.getLogger(__name__)
+
+TASK_CPUS = 0.5
+"""A task that decodes or writes waits for storage about half of its time. (A number other than the
+actors' own also keeps Ray Data from fusing decoding into the actors.)"""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many copies of the model there are, and what each takes."""
+
+    size: int
+    num_cpus: float
+    num_gpus: float
+    threads: int | None
+    """CPU threads of each; None: as torch likes."""
+
+    @property
+    def device(self) -> str:
+        """Where each copy computes."""
+        return "cuda" if self.num_gpus else "cpu"
+
+
+def choose_pool(workers: int | None, gpus_per_worker: float | None) -> Pool:
+    """Fit the pool to the cluster this process is connected to."""
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0)
+    per_worker = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
+    if per_worker:
+        return Pool(workers or max(1, int(gpus / per_worker)), 0, per_worker, None)
+    size = workers or max(1, cpus // 2)
+    # Actors must never hold every CPU: nothing would be left to decode with.
+    return Pool(size, 1 if cpus > size else 0, 0, max(1, cpus // size))
+
+
+def label_shards(
+    todo: pa.Table,
+    pool: Pool,
+    *,
+    decode: Decode,
+    make_labeller: dict[str, Any],
+    commit: Commit,
+    batch_size: int,
+) -> Dataset:
+    """Plan the labelling of shards; nothing runs until the result, `rows.COMMIT`, is consumed.
+
+    Args:
+        todo: `rows.SHARD`.
+        pool: Copies of the model.
+        decode: First step.
+        make_labeller: Arguments of `Labeller`, apart from those that follow from `pool`.
+        commit: Last step.
+        batch_size: Images that go through the model together.
+    """
+    shards = ray.data.from_arrow(todo).repartition(target_num_rows_per_block=1, strict=True)
+    # A block is a shard, or several, from here to the end: never a part of one.
+    shards.context.target_max_block_size = None
+    shards.context.enable_progress_bars = sys.stdout.isatty()
+    images = shards.map_batches(decode, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+    labels = images.map_batches(
+        Labeller,
+        fn_constructor_kwargs=make_labeller | {"device": pool.device, "threads": pool.threads},
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=pool.size),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+    )
+    return labels.map_batches(commit, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS)
+
+
+def label_on_cluster(
+    todo: pa.Table,
+    pool: Pool,
+    *,
+    load_model: LoadModel,
+    classes: Sequence[str],
+    rejection: Rejection,
+    min_confidence: float,
+    batch_size: int,
+    decode: Decode,
+    commit: Commit,
+) -> "Progress":
+    """Label shards and write them; return what was done in how many seconds."""
+    text = embed_once(load_model, classes, pool)
+    make_labeller = {
+        "load_model": load_model,
+        "load_text": partial(ray.get, text),
+        "classes": list(classes),
+        "rejection": rejection,
+        "min_confidence": min_confidence,
+    }
+    commits = label_shards(
+        todo,
+        pool,
+        decode=decode,
+        make_labeller=make_labeller,
+        commit=commit,
+        batch_size=batch_size,
+    )
+    total = sum(len(uris) for uris in todo["image_uris"].to_pylist())
+    with heartbeat(total) as progress:
+        for row in commits.iter_rows():
+            progress.add(labelled=row["labelled"], errors=row["errors"])
+    return progress
+
+
+def embed_once(load_model: LoadModel, classes: Sequence[str], pool: Pool) -> "ray.ObjectRef":
+    """Embed the class names in a task like one worker; return where the array is kept.
+
+    It is complete before the first worker starts: on one GPU each would wait for the other.
+    """
+    task = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(embed)
+    text = task.remote(load_model, list(classes), pool)
+    ray.get(text)
+    return text
+
+
+def embed(load_model: LoadModel, classes: list[str], pool: Pool) -> np.ndarray:
+    """Return text_NPD of the class names."""
+    use_threads(pool.threads)
+    return load_model(pool.device).embed_classes(classes).float().cpu().numpy()
+
+
+class Progress:
+    """Counts what was written, and says so in the log."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.labelled = 0
+        self.errors = 0
+        self.start = time.monotonic()
+
+    def add(self, *, labelled: int, errors: int) -> None:
+        """Count a shard."""
+        self.labelled += labelled
+        self.errors += errors
+
+    @property
+    def seconds(self) -> float:
+        """Since the first worker was asked for."""
+        return max(time.monotonic() - self.start, 1e-9)
+
+    def log(self) -> None:
+        """Write one line."""
+        done = self.labelled + self.errors
+        rate = done / self.seconds
+        logger.info(
+            "%d of %d images, %.2f images/s, %d errors", done, self.total, rate, self.errors
+        )
+
+
+@contextmanager
+def heartbeat(total: int) -> Iterator[Progress]:
+    """Log progress every few seconds inside the block, and at its end."""
+    progress = Progress(total)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(SECONDS_BETWEEN_LINES):
+            progress.log()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield progress
+    finally:
+        stop.set()
+        thread.join()
+        progress.log()

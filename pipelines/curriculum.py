@@ -1,0 +1,168 @@
+"""How a small model learns from scenes: which classes it is asked about, and the losses.
+
+Shapes: B images, N classes, M (image, class) pairs, H W pixels.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from pipelines.scenes.names import GROUNDS, shape_and_look, training_classes, vocabulary
+from sed import SED
+from sed.decoder import Pairs
+from sed.encoder import Features
+from sed.loss import alignment_loss, class_shares, level_losses
+from sed.text import PROMPTS
+
+CELL = 32
+IGNORE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """What is asked of the model in one training step."""
+
+    align_steps: int = 900
+    """First steps, which train only the encoders: each cell against every class name."""
+
+    align_weight: float = 0.3
+    """Weight of that loss afterwards, beside the segmentation losses."""
+
+    align_temperature: float = 0.05
+    """Temperature of that loss: it divides the cosines."""
+
+    align_prompts: int = 2
+    """Prompt templates that each step draws for that loss."""
+
+    asked: tuple[int, ...] = (6, 8, 10, 12)
+    """Classes asked for each image, one of these numbers per batch: those it shows, and others."""
+
+    full_names: float = 0.7
+    """Share of the batches that ask for full names; the others ask for looks or shapes alone."""
+
+    label_size: int = 128
+    """Side of the label map that the segmentation losses are computed at, in pixels."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A way to name what a scene shows: full names, or only looks, or only shapes."""
+
+    names: tuple[str, ...]
+    """Class names."""
+
+    index: tuple[int, ...]
+    """For each class of the scenes its index in `names`, or IGNORE where it is never drawn."""
+
+    def translate(self, labels: Tensor) -> Tensor:
+        """Return labels that index `names`, for labels of the scenes."""
+        table = torch.full((256,), IGNORE, dtype=torch.long, device=labels.device)
+        table[: len(self.index)] = torch.tensor(self.index, device=labels.device)
+        return table[labels.long()]
+
+
+def namings() -> list[Naming]:
+    """Return the ways to name a scene: in full, by look, by shape.
+
+    "red ball" is also "red" and "ball", so that the text encoder learns what a word means apart
+    from its neighbours. Combinations that are never drawn are never named.
+    """
+    full = vocabulary()
+    objects = [shape_and_look(i) for i in range(len(GROUNDS), len(full))]
+    looks = [*GROUNDS, *(look for _, look in objects)]
+    shapes = [*GROUNDS, *(shape for shape, _ in objects)]
+    drawn = set(training_classes())
+    return [restrict(names, drawn) for names in (full, looks, shapes)]
+
+
+def restrict(names: list[str], drawn: set[int]) -> Naming:
+    """Return the naming of the classes that are drawn; equal names become one class."""
+    used = list(dict.fromkeys(name for i, name in enumerate(names) if i in drawn))
+    index = [used.index(name) if i in drawn else IGNORE for i, name in enumerate(names)]
+    return Naming(tuple(used), tuple(index))
+
+
+class Objective(nn.Module):
+    """The losses of one batch; wraps the model so that data-parallel training sees one call."""
+
+    def __init__(self, model: SED, curriculum: Curriculum) -> None:
+        super().__init__()
+        self.model = model
+        self.curriculum = curriculum
+        self.namings = namings()
+
+    def forward(self, images_BHW3: Tensor, labels_BHW: Tensor, step: int) -> dict[str, Tensor]:
+        """Return the losses to sum.
+
+        Args:
+            images_BHW3: uint8.
+            labels_BHW: Class of the scenes of each pixel.
+            step: Number of the training step: it decides the phase, and seeds what is asked.
+        """
+        rng = np.random.default_rng([step])
+        images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 255
+        features = self.model.image_encoder(images_B3HW)
+        aligned = [self.align(rng, features, naming, labels_BHW) for naming in self.namings]
+        align = torch.stack(aligned).mean()
+        if step < self.curriculum.align_steps:
+            return {"align": align}
+        naming = self.namings[self.choose_naming(rng)]
+        labels_BHW = naming.translate(self.shrink(labels_BHW))
+        pairs = self.ask(rng, labels_BHW, naming.names)
+        needed, place_M = pairs.class_M.unique(return_inverse=True)
+        text_NPD = self.model.text_encoder([naming.names[index] for index in needed.tolist()])
+        levels_MHW = self.model.levels(features, text_NPD, Pairs(place_M, pairs.counts))
+        losses = level_losses(levels_MHW, labels_BHW, pairs.image_M, pairs.class_M)
+        return {**losses, "align": self.curriculum.align_weight * align}
+
+    def align(
+        self, rng: Generator, features: Features, naming: Naming, labels_BHW: Tensor
+    ) -> Tensor:
+        """Return the loss of the cells of stride 32 against every name, in a few of the prompts."""
+        num_prompts = len(PROMPTS[self.model.config.prompts])
+        prompts = rng.choice(num_prompts, self.curriculum.align_prompts, replace=False).tolist()
+        text_NPD = self.model.text_encoder(naming.names, prompts)
+        shares_BNHW = class_shares(naming.translate(labels_BHW), len(naming.names), CELL)
+        return alignment_loss(
+            features.embedding_BDHW, text_NPD, shares_BNHW, self.curriculum.align_temperature
+        )
+
+    def choose_naming(self, rng: Generator) -> int:
+        """Return which naming this batch asks for."""
+        rest = (1 - self.curriculum.full_names) / (len(self.namings) - 1)
+        shares = [self.curriculum.full_names, *[rest] * (len(self.namings) - 1)]
+        return int(rng.choice(len(self.namings), p=shares))
+
+    def shrink(self, labels_BHW: Tensor) -> Tensor:
+        """Return every n-th label, for losses at `label_size`."""
+        stride = max(1, labels_BHW.shape[-1] // self.curriculum.label_size)
+        return labels_BHW[:, ::stride, ::stride]
+
+    def ask(self, rng: Generator, labels_BHW: Tensor, names: tuple[str, ...]) -> Pairs:
+        """Choose the classes asked of each image."""
+        count = min(int(rng.choice(self.curriculum.asked)), len(names))
+        asked = [choose_classes(rng, labels.unique().tolist(), names, count) for labels in labels_BHW]
+        class_M = torch.tensor([index for classes in asked for index in classes])
+        return Pairs(class_M.to(labels_BHW.device), tuple(len(classes) for classes in asked))
+
+
+def choose_classes(
+    rng: Generator, shown: Iterable[int], names: tuple[str, ...], count: int
+) -> list[int]:
+    """Return the classes that an image is asked for, ascending: what it shows, then others.
+
+    Half of the others share a word with something shown ("red ball" beside "red box"), so that
+    the model has to look at both words.
+    """
+    present = [index for index in shown if index < len(names)]
+    words = {word for index in present for word in names[index].split()}
+    others = [index for index in rng.permutation(len(names)).tolist() if index not in present]
+    related = [index for index in others if words & set(names[index].split())]
+    wanted = count - len(present)
+    chosen = [*present, *related[: max(0, (wanted + 1) // 2)]]
+    chosen += [index for index in others if index not in chosen][: max(0, count - len(chosen))]
+    return sorted(chosen)

@@ -1,0 +1,78 @@
+"""How labels are written down: index PNG, confidence PNG, and a COCO segment for each class.
+
+Shapes: H W pixels, N classes.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco
+
+IGNORE_8_BIT = 255
+IGNORE_16_BIT = 65535
+
+
+def ignore_value(num_classes: int) -> int:
+    """Return the mask value that means "no class": 255, or 65535 where 8 bits are too few."""
+    return IGNORE_8_BIT if num_classes <= IGNORE_8_BIT else IGNORE_16_BIT
+
+
+def index_png(labels_HW: np.ndarray, num_classes: int) -> bytes:
+    """Return a PNG whose values are class indices, 8 bit up to 255 classes, else 16 bit."""
+    wide = ignore_value(num_classes) == IGNORE_16_BIT
+    return to_png(labels_HW.astype(np.uint16 if wide else np.uint8))
+
+
+def confidence_png(confidence_HW: np.ndarray) -> bytes:
+    """Return probabilities in [0, 1] as an 8-bit PNG: 255 is certain."""
+    return to_png((confidence_HW.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def to_png(values_HW: np.ndarray) -> bytes:
+    """Return an array of uint8 or uint16 as a grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(values_HW).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def segments(
+    labels_HW: np.ndarray, confidence_HW: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Describe each class that is in an image: size, place, certainty and mask.
+
+    Args:
+        labels_HW: Class indices; any other value is ignored.
+        confidence_HW: Probability of each pixel's class.
+        classes: Names.
+
+    Returns:
+        One record for each class that has a pixel, in the order of `classes`.
+    """
+    known_HW = labels_HW < len(classes)
+    pixels_N = np.bincount(labels_HW[known_HW], minlength=len(classes))
+    sums_N = np.bincount(
+        labels_HW[known_HW], weights=confidence_HW[known_HW], minlength=len(classes)
+    )
+    return [
+        {
+            "category_id": index,
+            "category": classes[index],
+            "pixels": int(pixels_N[index]),
+            "area_fraction": pixels_N[index] / labels_HW.size,
+            "mean_confidence": sums_N[index] / pixels_N[index],
+            **place(labels_HW == index),
+        }
+        for index in np.flatnonzero(pixels_N).tolist()
+    ]
+
+
+def place(mask_HW: np.ndarray) -> dict[str, Any]:
+    """Return the box (x, y, width, height) and the compressed run lengths of a mask."""
+    rle: Any = coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
+    return {
+        "bbox": [int(side) for side in coco.toBbox(rle)],
+        "rle": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()},
+    }

@@ -1,0 +1,126 @@
+"""The folder that `label` writes: whose it is, what its run.json says, and starting it anew."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow.fs import FileType
+
+from pipelines.shards import ERRORS, LABELS, MANIFEST
+from pipelines.storage import Location
+
+RUN_FILE = "run.json"
+REPORT = "report"
+OURS = (LABELS, ERRORS, REPORT, MANIFEST, RUN_FILE)
+"""All that `label` writes; run.json comes last, so that half a removal can be done again."""
+
+FORMAT = "sed-labels-1"
+
+RUNNING = "running"
+DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What all rows of one output have in common; anything else can change between two starts."""
+
+    images: str
+    """Absolute URI of the images."""
+
+    model_id: str
+    """SHA-256 of the weights."""
+
+    vocabulary_id: str
+    """SHA-256 of the class names."""
+
+    rejection: str
+    """Canonical text of the rejection policy."""
+
+    min_confidence: float
+    """Pixels under this probability get the ignore value."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of all of it."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+WORDS = {
+    "images": "images",
+    "model_id": "model",
+    "vocabulary_id": "vocabulary",
+    "rejection": "rejection",
+    "min_confidence": "minimum confidence",
+}
+
+
+def read_run(output: Location) -> dict[str, Any] | None:
+    """Return what run.json says; None where there is none.
+
+    Raises:
+        ValueError: The file is none of ours.
+    """
+    place = output.at(RUN_FILE)
+    if not place.exists():
+        return None
+    try:
+        run = json.loads(place.read())
+    except ValueError as error:
+        raise ValueError(f"{place.uri} is damaged: {error}") from error
+    if not isinstance(run, dict) or run.pop("format", None) != FORMAT:
+        raise ValueError(f"{place.uri} was not written by this version of label")
+    return run
+
+
+def write_run(output: Location, run: dict[str, Any]) -> None:
+    """Write run.json, all of it or nothing."""
+    text = json.dumps({"format": FORMAT, **run}, indent=2, ensure_ascii=False)
+    output.at(RUN_FILE).write(text.encode() + b"\n")
+
+
+def check_output(output: Location, identity: Identity, *, overwrite: bool) -> dict[str, Any] | None:
+    """Check that this job may write here; return the run.json of an earlier start, if any.
+
+    Raises:
+        ValueError: The place holds something else, or labels of another model, vocabulary,
+            rejection, minimum confidence or of other images; the message says what to do.
+    """
+    kind = output.info().type
+    if kind == FileType.File:
+        raise ValueError(f"the output {output.uri} is a file, not a folder")
+    run = read_run(output)
+    if run is None:
+        if kind == FileType.Directory and not output.is_empty():
+            raise ValueError(
+                f"the output {output.uri} is not empty and holds no labels of this tool: "
+                "use another --output"
+            )
+        return None
+    if overwrite:
+        return None
+    differences = [
+        f"{word} ({show(run['identity'][name])}, now {show(value)})"
+        for name, word in WORDS.items()
+        if run["identity"][name] != (value := getattr(identity, name))
+    ]
+    if differences:
+        raise ValueError(
+            f"the output {output.uri} was made with another {' and another '.join(differences)}: "
+            "use another --output, or --overwrite to start from nothing"
+        )
+    return run
+
+
+def show(value: object) -> str:
+    """Return a value short enough for a sentence."""
+    text = str(value)
+    return text[:19] + "..." if text.startswith("sha256:") else text
+
+
+def start_anew(output: Location) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    for name in OURS:
+        output.at(name).remove()

@@ -1,0 +1,149 @@
+"""The images that a report shows: each photo, its labels and its confidence, small.
+
+Shapes: H W pixels, N classes.
+"""
+
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.images import ImageError, decode
+from pipelines.report import pictures
+from pipelines.report.statistics import LabelStatistics, read_rows
+from pipelines.storage import Location, locate
+
+MAX_SIDE = 560
+"""Longer side of a picture on the page, in pixels."""
+
+READERS = 8
+"""Photos that are fetched at the same time."""
+
+MIN_NAMED = 0.02
+"""Share of the image from which a segment bears its name on the picture."""
+
+MAX_NAMED = 6
+MAX_LEGEND = 10
+
+COARSE = 64
+"""Side of the grid on which the place of a name is looked for."""
+
+COLUMNS = [
+    "image_uri",
+    "width",
+    "height",
+    "mask",
+    "confidence",
+    "segments.list.element.category_id",
+    "segments.list.element.area_fraction",
+    "ignored_fraction",
+    "mean_confidence",
+    "candidates",
+]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A class in an image."""
+
+    class_index: int
+    area_fraction: float
+    x: float | None = None
+    """Where its name stands, as a share of the width; None: the segment is too small."""
+
+    y: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of the report."""
+
+    name: str
+    uri: str
+    width: int
+    height: int
+    photo: str | None
+    """data: URI; None where the photo cannot be read any more."""
+
+    mask: str
+    heat: str
+    shares: list[Share]
+    """The largest segments, largest first."""
+
+    more: int
+    """How many smaller segments there are."""
+
+    ignored: float
+    mean_confidence: float
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Panels:
+    """What a report shows, and the colour of each class in it."""
+
+    sample: list[Panel]
+    uncertain: list[Panel]
+    colours_N3: np.ndarray
+
+
+def make_panels(output: Location, statistics: LabelStatistics) -> Panels:
+    """Read the chosen rows and their photos."""
+    sample, uncertain = statistics.sample.picks(), statistics.uncertain.picks()
+    colours_N3 = pictures.class_colours(np.argsort(-statistics.pixels_N, kind="stable"))
+    rows = read_rows(output, list({*sample, *uncertain}), COLUMNS)
+    with ThreadPoolExecutor(READERS) as pool:
+        made = pool.map(lambda row: make_panel(row, colours_N3), rows.values())
+        panels = dict(zip(rows, made, strict=True))
+    return Panels(
+        sorted((panels[pick] for pick in sample), key=lambda panel: panel.uri),
+        [panels[pick] for pick in uncertain],
+        colours_N3,
+    )
+
+
+def make_panel(row: dict[str, Any], colours_N3: np.ndarray) -> Panel:
+    """Make the pictures of one row."""
+    scale = min(1.0, MAX_SIDE / max(row["width"], row["height"]))
+    height, width = round(row["height"] * scale) or 1, round(row["width"] * scale) or 1
+    labels_HW = pictures.open_grey(row["mask"]["bytes"])
+    segments = sorted(row["segments"], key=lambda segment: -segment["area_fraction"])
+    return Panel(
+        name=posixpath.basename(row["image_uri"]),
+        uri=row["image_uri"],
+        width=row["width"],
+        height=row["height"],
+        photo=read_photo(row["image_uri"], height, width),
+        mask=pictures.mask_uri(pictures.shrink(labels_HW, height, width), colours_N3),
+        heat=pictures.heat_uri(pictures.open_grey(row["confidence"]["bytes"]), height, width),
+        shares=shares(labels_HW, segments[:MAX_LEGEND]),
+        more=max(0, len(segments) - MAX_LEGEND),
+        ignored=row["ignored_fraction"] or 0.0,
+        mean_confidence=row["mean_confidence"] or 0.0,
+        candidates=len(row["candidates"]),
+    )
+
+
+def shares(labels_HW: np.ndarray, segments: list[dict[str, Any]]) -> list[Share]:
+    """Return the segments with the place of their names."""
+    coarse_HW = pictures.shrink(labels_HW, COARSE, COARSE)
+    found = []
+    for rank, segment in enumerate(segments):
+        index, area = segment["category_id"], segment["area_fraction"]
+        mask_HW = coarse_HW == index
+        named = rank < MAX_NAMED and area >= MIN_NAMED and mask_HW.any()
+        x, y = pictures.inner_point(mask_HW) if named else (None, None)
+        found.append(Share(index, area, x, y))
+    return found
+
+
+def read_photo(uri: str, height: int, width: int) -> str | None:
+    """Return the photo as a small data: URI; None where it is gone or no image any more."""
+    try:
+        sides = sorted((height, width))
+        photo = decode(locate(uri).read(), short_side=sides[0], long_side=sides[1])
+    except (OSError, ImageError):
+        return None
+    return pictures.photo_uri(photo.pixels_HW3)

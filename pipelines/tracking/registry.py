@@ -1,0 +1,82 @@
+"""Models by name: a checkpoint becomes a version of a registered model, and comes back from it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.tracking.run import Run
+from pipelines.tracking.store import connect, redacted, resolve_uri, sentence
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = "checkpoint"
+"""Where in a run's artifacts its checkpoint lies."""
+
+
+def resolve_model(source: str, uri: str | None = None) -> str:
+    """Return the local checkpoint of a registered model; other sources pass through.
+
+    Args:
+        source: models:/NAME/VERSION, models:/NAME/latest or models:/NAME@ALIAS, or anything else.
+        uri: Tracking server; default as `resolve_uri` has it.
+
+    Raises:
+        ValueError: The registry cannot be reached or has no such model.
+    """
+    if not source.startswith("models:/"):
+        return source
+    uri = resolve_uri(uri)
+    client = connect(uri)
+    from mlflow import MlflowException
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        location = client.get_model_version_download_uri(*parse(client, source))
+        folder = Path(download_artifacts(artifact_uri=location, tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        where = redacted(uri)
+        raise ValueError(f"no {source} in MLflow at {where}: {sentence(error)}") from error
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors"))
+    if len(files) != 1:
+        raise ValueError(f"{source} should hold one .safetensors file, it holds {len(files)}")
+    return str(files[0])
+
+
+def parse(client: "MlflowClient", source: str) -> tuple[str, str]:
+    """Return the name and the version that a models:/ source stands for."""
+    path = source.removeprefix("models:/")
+    name, at, alias = path.partition("@")
+    if at:
+        return name, str(client.get_model_version_by_alias(name, alias).version)
+    name, _, version = path.rpartition("/")
+    if not name or not (version.isdigit() or version == "latest"):
+        raise ValueError(f"a registered model is models:/NAME/VERSION, got {source!r}")
+    if version == "latest":
+        versions = [int(v.version) for v in client.search_model_versions(f"name='{name}'")]
+        if not versions:
+            raise ValueError(f"MLflow has no registered model {name!r}")
+        version = str(max(versions))
+    return name, version
+
+
+def register_model(run: Run, checkpoint_path: str | Path, name: str) -> str | None:
+    """Upload a checkpoint to the run and make it the next version of a registered model.
+
+    Returns:
+        models:/NAME/VERSION, or None where MLflow could not be reached.
+    """
+
+    def register(client: "MlflowClient", run_id: str) -> str:
+        from mlflow import MlflowException
+
+        client.log_artifact(run_id, str(checkpoint_path), FOLDER)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+        version = client.create_model_version(name, source, run_id)
+        return f"models:/{name}/{version.version}"
+
+    return run.attempt(f"register {name}", register)

@@ -1,0 +1,324 @@
+"""Train a model on Ray Train: scenes are drawn on CPUs and streamed into the workers.
+
+Rows in:  id: int64 (number of the scene; its split is "train")
+Batches:  image: uint8 (B, H, W, 3), mask: uint8 (B, H, W), index into the vocabulary of scenes
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.data import DataContext, Dataset
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from torch import nn
+
+from pipelines import scenes, tracking
+from pipelines.curriculum import Curriculum, Objective
+from pipelines.storage import Location
+from sed import SED, load_model, save_model
+from sed.checkpoint import MODEL_FILE
+from sed.config import PRESETS
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "state.pt"
+ROWS_PER_BLOCK = 64
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training recipe; the defaults made the bundled nano model."""
+
+    model: str = "nano"
+    """Preset to train from nothing, or a checkpoint to go on from."""
+
+    max_steps: int = 2300
+    """Steps of the optimizer."""
+
+    batch_size: int = 16
+    """Scenes per step, over all workers."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW; it follows half a cosine to zero."""
+
+    warmup_steps: int = 100
+    """Steps in which the learning rate rises linearly to its peak."""
+
+    weight_decay: float = 0.02
+    """Weight decay of matrices and kernels; biases, norms and gammas have none."""
+
+    clip_norm: float = 1.0
+    """Global norm to which gradients are clipped."""
+
+    precision: str = "bf16"
+    """Arithmetic of the forward pass: bf16 (autocast) or fp32."""
+
+    seed: int = 0
+    """Seed of the weights and of the scenes."""
+
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    """What is asked of the model."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"precision must be bf16 or fp32, got {self.precision!r}")
+
+    @property
+    def digest(self) -> str:
+        """The recipe's fingerprint: two runs with the same one train the same model."""
+        facts = json.dumps(asdict(self), sort_keys=True)
+        return "sha256:" + hashlib.sha256(facts.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Where rank 0 writes its curves."""
+
+    uri: str
+    experiment: str
+    run_id: str | None
+
+
+def build_model(config: TrainConfig) -> SED:
+    """Return the model that training starts from.
+
+    A model from nothing gets a larger layer scale than ConvNeXt's 1e-6: its training is short.
+    """
+    if config.model not in PRESETS:
+        return load_model(config.model).requires_grad_(True)
+    torch.manual_seed(config.seed)
+    model = SED(PRESETS[config.model]())
+    for name, parameter in model.image_encoder.named_parameters():
+        if name.endswith(".gamma"):
+            nn.init.constant_(parameter, 0.1)
+    return model
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on everything of two dimensions or more."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step: linear warm-up, then half a cosine to zero."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + np.cos(np.pi * step / config.max_steps))
+    return config.learning_rate * warmup * float(cosine)
+
+
+class DrawScenes:
+    """Draw the training scenes of a batch of numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the pictures and masks of `batch["id"]`."""
+        drawn = [scenes.draw(self.seed, int(number), split="train") for number in batch["id"]]
+        return {
+            "image": np.stack([scene.image_HW3 for scene in drawn]),
+            "mask": np.stack([scene.mask_HW for scene in drawn]),
+        }
+
+
+def training_rows(config: TrainConfig, first_step: int) -> Dataset:
+    """Return the scenes from `first_step` to the end, in order, drawn as they are needed."""
+    DataContext.get_current().execution_options.preserve_order = True
+    first, last = first_step * config.batch_size, config.max_steps * config.batch_size
+    blocks = max(1, (last - first) // ROWS_PER_BLOCK)
+    numbers = ray.data.range(last - first, override_num_blocks=blocks)
+    shifted = numbers.map_batches(lambda batch: {"id": batch["id"] + first}, batch_size=None)
+    return shifted.map_batches(DrawScenes(config.seed), batch_size=None)
+
+
+def train_on_worker(setup: dict[str, Any]) -> None:
+    """Run the training loop of one worker, from the checkpoint in `setup` or from the start."""
+    config: TrainConfig = setup["config"]
+    torch.set_num_threads(setup["threads"])
+    objective = Objective(build_model(config), config.curriculum)
+    optimizer = build_optimizer(objective, config)
+    first_step = restore(objective.model, optimizer, setup["resume"]) if setup["resume"] else 0
+    model = ray.train.torch.prepare_model(
+        objective.train().to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
+        parallel_strategy_kwargs={"find_unused_parameters": True},
+    )
+    shard = ray.train.get_dataset_shard("train")
+    assert shard is not None, "train() always passes this dataset"
+    share = config.batch_size // ray.train.get_context().get_world_size()
+    with tracker_of_rank0(setup["tracker"]) as run:
+        for step, batch in enumerate(shard.iter_torch_batches(batch_size=share), first_step):
+            if step >= config.max_steps:
+                break
+            losses = train_step(model, optimizer, batch, step, config)
+            if run is not None and step % LOG_EVERY == 0:
+                log(run, losses, step, config)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.max_steps:
+                report(objective.model, optimizer, losses, step + 1)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    step: int,
+    config: TrainConfig,
+) -> dict[str, float]:
+    """Take one step of the optimizer; return the losses.
+
+    Raises:
+        FloatingPointError: The loss is not finite; nothing was changed.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    device_type = batch["image"].device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+        losses: dict[str, torch.Tensor] = model(batch["image"], batch["mask"], step)
+    total = torch.stack(list(losses.values())).sum()
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss of step {step} is {total.item()}")
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()} | {"total": total.item()}
+
+
+def tracker_of_rank0(tracker: Tracker) -> Any:  # noqa: ANN401  a context manager of Run or None
+    """Return a context that holds the MLflow run on rank 0 and None elsewhere."""
+    from contextlib import nullcontext
+
+    if ray.train.get_context().get_world_rank() != 0:
+        return nullcontext(None)
+    return tracking.run(tracker.uri, tracker.experiment, "train", {}, run_id=tracker.run_id)
+
+
+def log(run: tracking.Run, losses: dict[str, float], step: int, config: TrainConfig) -> None:
+    """Write the losses of one step to MLflow and to the console."""
+    metrics = {f"loss/{name}": value for name, value in losses.items()}
+    run.metrics({**metrics, "learning_rate": learning_rate(config, step)}, step=step)
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    logger.info("step %d of %d: %s", step, config.max_steps, shown)
+
+
+def report(
+    model: SED, optimizer: torch.optim.Optimizer, losses: dict[str, float], step: int
+) -> None:
+    """Hand Ray Train a checkpoint after `step` steps; only rank 0 writes one."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report({"step": step, **losses})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / MODEL_FILE)
+        state = {"optimizer": optimizer.state_dict(), "step": step}
+        torch.save(state, Path(folder) / STATE_FILE)
+        ray.train.report(
+            {"step": step, **losses},
+            checkpoint=Checkpoint.from_directory(folder),
+            checkpoint_dir_name=f"step-{step:07d}",
+        )
+
+
+def restore(model: SED, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
+    """Load weights and optimizer; return the number of steps that were taken."""
+    with checkpoint.as_directory() as folder:
+        saved = load_model(Path(folder) / MODEL_FILE)
+        model.load_state_dict(saved.state_dict())
+        state = torch.load(Path(folder) / STATE_FILE, weights_only=True)
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def latest_checkpoint(output: Location) -> tuple[Checkpoint, int] | None:
+    """Return the newest complete checkpoint under an output and its step.
+
+    The model is written after the state of the optimizer, so its presence makes one complete.
+    """
+    files = output.at("checkpoints").files(recursive=True)
+    complete = [
+        info.path.rsplit("/", 2)
+        for info in files
+        if info.path.endswith("/" + MODEL_FILE)
+        and any(other.path == info.path.replace(MODEL_FILE, STATE_FILE) for other in files)
+    ]
+    steps = {int(name.removeprefix("step-")): f"{folder}/{name}" for folder, name, _ in complete}
+    if not steps:
+        return None
+    step = max(steps)
+    return Checkpoint(steps[step], filesystem=output.fs), step
+
+
+def train(
+    config: TrainConfig,
+    output: Location,
+    *,
+    workers: int,
+    use_gpu: bool,
+    tracker: Tracker,
+) -> Path:
+    """Train to the end, from the newest checkpoint under `output` if there is one.
+
+    Returns:
+        A local copy of the trained model; it also lies at OUTPUT/model.safetensors.
+    """
+    found = latest_checkpoint(output)
+    resume, first_step = found if found else (None, 0)
+    if first_step < config.max_steps:
+        logger.info("Training from step %d to %d", first_step, config.max_steps)
+        fit(config, output, resume, first_step, workers, use_gpu, tracker)
+        found = latest_checkpoint(output)
+    assert found is not None, "the last step of a training always writes a checkpoint"
+    with found[0].as_directory() as folder:
+        data = (Path(folder) / MODEL_FILE).read_bytes()
+    output.at(MODEL_FILE).write(data)
+    local = Path(tempfile.mkdtemp()) / MODEL_FILE
+    local.write_bytes(data)
+    return local
+
+
+def fit(
+    config: TrainConfig,
+    output: Location,
+    resume: Checkpoint | None,
+    first_step: int,
+    workers: int,
+    use_gpu: bool,
+    tracker: Tracker,
+) -> None:
+    """Run Ray Train on the steps that are left."""
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    threads = max(1, cpus // workers)
+    trainer = TorchTrainer(
+        train_on_worker,
+        train_loop_config={
+            "config": config, "resume": resume, "threads": threads, "tracker": tracker
+        },
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            name=f"checkpoints/from-{first_step:07d}",
+            storage_path=output.path,
+            storage_filesystem=output.fs,
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+        datasets={"train": training_rows(config, first_step)},
+    )
+    trainer.fit()

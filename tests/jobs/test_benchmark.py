@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from jobs import benchmark
+from jobs.benchmark import Args, cases
+from sed import SED, save_model
+from sed.config import nano
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return str(save_model(SED(nano()), tmp_path_factory.mktemp("model") / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"classes": (20, 0)}, "--classes must be at least 1, got 0"),
+        ({"classes": ()}, "--classes needs at least one value"),
+        ({"rejection": ("topk",)}, "rejection 'topk' is not understood"),
+        ({"survivors": (-1,)}, "--survivors must be at least 1"),
+        ({"warmup": -1}, "--warmup cannot be negative"),
+        ({"device": "tpu"}, "--device is cpu or cuda, got 'tpu'"),
+        ({"model": "/nowhere"}, "no model at '/nowhere'"),
+    ],
+)
+def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, checkpoint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main(Args(**{"model": checkpoint} | flags))
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_survivors_are_forced_where_a_policy_could_reject_so_many():
+    found = cases(Args(classes=(20, 150), rejection=("none", "topk:8"), survivors=(30, 85)))
+    assert [(one.classes, one.rejection, one.survivors) for one in found] == [
+        (20, "none", None),
+        (20, "topk:8", None),
+        (150, "none", None),
+        (150, "topk:8", 30),
+        (150, "topk:8", 85),
+    ]
+
+
+def test_each_case_is_measured_in_a_process_of_its_own(checkpoint, tmp_path, capsys):
+    args = Args(
+        model=checkpoint,
+        classes=(12,),
+        rejection=("topk:1",),
+        survivors=(4,),
+        repeats=1,
+        warmup=0,
+        device="cpu",
+        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        json=True,
+    )
+    benchmark.main(args)
+    *lines, last = capsys.readouterr().out.strip().split("\n")
+    found = json.loads(last)
+    (case,) = found["cases"]
+    assert (case["classes"], case["kept"], case["survivors"]) == (12, 4, 4)
+    assert 0.1 < case["peak_memory_gb"] < 2
+    assert found["weights"] == "as given"
+    assert found["class_name"]["seconds"]["class name"] > 0
+    assert any("topk:1 forced 4" in line for line in lines)

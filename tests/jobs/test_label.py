@@ -1,0 +1,156 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import label, session
+from pipelines.storage import Location, locate
+from tests.fakes import write_photos
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    write_photos(tmp_path / "photos", 3)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def refused(photos, tmp_path, random_checkpoint, monkeypatch, capsys):
+    """Run the job in this process with wrong input; return the one sentence that it answers."""
+
+    def connect():
+        raise AssertionError("wrong input must not start a cluster")
+
+    monkeypatch.setattr(session, "connect", connect)
+
+    def run(**options):
+        good = {
+            "images": str(photos),
+            "output": str(tmp_path / "out"),
+            "classes": ("red", "blue"),
+            "model": str(random_checkpoint),
+        }
+        with pytest.raises(SystemExit) as stopped:
+            label.main(label.Args(**(good | options)))
+        assert stopped.value.code == 2
+        answer = capsys.readouterr().err.strip().splitlines()[-1]
+        assert answer.startswith("error: ")
+        return answer
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"classes": ()}, "no classes given"),
+        ({"classes": ("sky", "sky")}, "'sky' is there more than once"),
+        ({"classes": ("sky", "")}, "class 2 has no name"),
+        ({"vocabulary": "ade150"}, "not both"),
+        ({"classes": (), "vocabulary": "ade1500"}, "unknown vocabulary 'ade1500'"),
+        ({"classes": (), "vocabulary": "no/such.txt"}, "no vocabulary file"),
+        ({"rejection": "topk"}, "'topk' is not understood"),
+        ({"rejection": "no.json"}, "'no.json' does not exist"),
+        ({"model": "no/such.pth"}, "no model at 'no/such.pth'"),
+        ({"images": "no/such/folder"}, "nothing at 'no/such/folder'"),
+        ({"images": "ftp://host/photos"}, "no path, file://"),
+        ({"min_confidence": -0.1}, "--min-confidence is from 0 to 1, got -0.1"),
+        ({"batch_size": 0}, "--batch-size is at least 1"),
+        ({"workers": -1}, "--workers is at least 1"),
+        ({"gpus_per_worker": 2.5}, "--gpus-per-worker"),
+        ({"limit": 0}, "--limit is at least 1"),
+    ],
+)
+def test_wrong_input_is_answered_in_a_sentence_and_starts_nothing(
+    refused, options, words, tmp_path
+):
+    assert words in refused(**options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(refused, tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"not a model")
+    assert "model.pth is not a checkpoint" in refused(model=str(tmp_path / "model.pth"))
+
+
+def test_folders_without_images_are_refused(refused, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    assert "there is no image in" in refused(images=str(tmp_path / "texts"))
+
+
+def test_an_unreachable_bucket_is_refused(refused, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    assert "no-such-bucket-at-all" in refused(images="s3://no-such-bucket-at-all/photos")
+
+
+def test_an_output_that_holds_something_else_is_refused(refused, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("x")
+    for overwrite in (False, True):
+        answer = refused(output=str(tmp_path / "thesis"), overwrite=overwrite)
+        assert "holds no labels of this tool" in answer
+    assert (tmp_path / "thesis" / "chapter1.tex").exists()
+
+
+def run_job(*flags, **environment):
+    command = [sys.executable, "-m", "jobs.label", *map(str, flags)]
+    settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(
+        command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_help_explains_every_flag():
+    text = run_job("--help").stdout
+    for name in label.Args.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+@pytest.mark.ray
+def test_a_bucket_is_labelled_into_a_bucket(s3_bucket, tmp_path, random_checkpoint):
+    """The whole command, as a person types it: run, run again, run with another rejection."""
+    write_photos(tmp_path, 9)
+    for path in tmp_path.glob("*.png"):
+        locate(f"{s3_bucket}/in/sub/{path.name}").write(path.read_bytes())
+    locate(f"{s3_bucket}/in/empty.png").write(b"")
+    locate(f"{s3_bucket}/in/notes.txt").write(b"x")
+    flags = ["--images", f"{s3_bucket}/in", "--output", f"{s3_bucket}/out"]
+    flags += ["--classes", "red ball", "grass", "--model", random_checkpoint, "--json"]
+    flags += ["--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+
+    first = run_job(*flags)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout.splitlines()[-1])
+    assert [result[k] for k in ("inputs", "labelled", "errors", "skipped")] == [10, 9, 1, 1]
+    out = locate(f"{s3_bucket}/out")
+    labels = pq.read_table(out.at("labels").path, filesystem=out.fs).to_pylist()
+    assert len({row["image_uri"] for row in labels}) == 9
+    assert all(row["image_uri"].startswith(f"{s3_bucket}/in/sub/") for row in labels)
+
+    before = objects(s3_bucket)
+    again = run_job(*flags)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[-1]) == result | {"resumed": True}
+    assert "Started a local Ray" not in again.stderr
+    assert objects(s3_bucket) == before
+
+    other = run_job(*flags, "--rejection", "fixed:1")
+    assert other.returncode == 2
+    assert "another rejection (none, now fixed:1)" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert objects(s3_bucket) == before
+
+
+def objects(bucket):
+    """The content of every object in a bucket."""
+    place = locate(bucket)
+    return {info.path: Location(place.fs, info.path).read() for info in place.files(recursive=True)}

@@ -1,0 +1,178 @@
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from pyarrow.fs import FileSystem
+
+from pipelines.listing import is_input, list_images
+from pipelines.storage import bucket_filesystem, is_outage, locate, open_buckets
+
+
+def listed(images, column="image_uri", **options):
+    return list_images(str(images), column=column, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in (
+        "b.JPG",
+        "a.png",
+        "deep/er/c.jpeg",
+        "no_ending",
+        "notes.txt",
+        "d.tar.gz",
+        ".hidden",
+    ):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPEG", "x/a.b.Png", "a", "s3://b/k/a.tiff", "s3://b.c/a"]
+)
+def test_names_of_images_and_names_without_ending_are_inputs(name):
+    assert is_input(name)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jpg.bak", ".DS_Store", "labels/part-0.parquet"])
+def test_other_names_are_not(name):
+    assert not is_input(name)
+
+
+def test_a_folder_is_listed_with_all_below_it_sorted(folder):
+    listing = listed(folder)
+    names = ["a.png", "b.JPG", "deep/er/c.jpeg", "no_ending"]
+    assert listing.image_uris == [f"{folder}/{name}" for name in names]
+    assert listing.skipped == 3
+
+
+def test_relative_paths_and_file_uris_name_the_same_images(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert listed("photos") == listed(f"file://{folder}") == listed(f"{folder}/")
+
+
+def test_a_limit_keeps_the_first(folder):
+    assert listed(folder, limit=2).image_uris == listed(folder).image_uris[:2]
+
+
+def test_an_output_among_the_images_is_not_listed(folder):
+    before = listed(folder)
+    output = locate(str(folder / "out"))
+    (folder / "out/report").mkdir(parents=True)
+    (folder / "out/report/index.html").write_text("x")
+    (folder / "out/shot.png").write_text("x")
+    (folder / "outside.png").write_text("x")
+    listing = listed(folder, without=output)
+    assert listing.image_uris == [*before.image_uris, f"{folder}/outside.png"]
+    assert listing.skipped == before.skipped
+
+
+def test_strange_characters_stay_as_they_are(tmp_path):
+    names = ["100% sure.jpg", "a#b?.jpg", "blank  name.png", "über.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    listing = listed(tmp_path)
+    assert listing.image_uris == [f"{tmp_path}/{name}" for name in names]
+    assert [locate(uri).read() for uri in listing.image_uris] == [b"x"] * 4
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_list_of_uris_is_read_and_relative_ones_start_at_its_folder(folder, ending):
+    path = folder.parent / f"list.{ending}"
+    uris = [
+        "photos/b.JPG",
+        f"{folder}/a.png",
+        f"file://{folder}/a.png",
+        "notes.txt",
+        "s3://b/k.png",
+    ]
+    table = pa.table({"uri": uris, "other": range(5)})
+    if ending == "parquet":
+        pq.write_table(table, path)
+    elif ending == "csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        path.write_text("\n".join(f'{{"uri": "{uri}"}}' for uri in uris))
+    listing = listed(path, column="uri")
+    assert listing.image_uris == [f"{folder}/a.png", f"{folder}/b.JPG", "s3://b/k.png"]
+    assert listing.skipped == 1
+
+
+def test_one_image_is_a_corpus_too(folder):
+    assert listed(folder / "a.png").image_uris == [f"{folder}/a.png"]
+
+
+def test_what_cannot_be_listed_is_said(folder, tmp_path):
+    with pytest.raises(ValueError, match="nothing at"):
+        listed(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no folder, no image and no list"):
+        listed(folder / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image in"):
+        listed(tmp_path / "empty")
+    with pytest.raises(ValueError, match="no path, file://"):
+        listed("https://example.org/photos")
+
+
+def test_a_list_without_the_column_or_with_an_empty_row_is_an_error(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("url,n\na.png,1\n")
+    with pytest.raises(ValueError, match="no column 'image_uri'; it has 'url', 'n'"):
+        listed(path)
+    path.write_text("image_uri,n\na.png,1\n,2\n")
+    with pytest.raises(ValueError, match="row 1 of the list"):
+        listed(path)
+    (tmp_path / "list.parquet").write_bytes(b"not parquet")
+    with pytest.raises(ValueError, match="cannot be read"):
+        listed(tmp_path / "list.parquet")
+
+
+def test_a_bucket_is_listed_and_read(s3_bucket):
+    for key in ("in/b.JPG", "in/deep/a b#1%.png", "in/notes.txt", "other/c.png"):
+        locate(f"{s3_bucket}/{key}").write(key.encode())
+    listing = listed(f"{s3_bucket}/in")
+    assert listing.image_uris == [f"{s3_bucket}/in/b.JPG", f"{s3_bucket}/in/deep/a b#1%.png"]
+    assert listing.skipped == 1
+    assert listed(f"{s3_bucket}/in/") == listing
+    assert locate(listing.image_uris[1]).read() == b"in/deep/a b#1%.png"
+    assert len(listed(s3_bucket).image_uris) == 3
+
+
+def test_a_missing_prefix_or_bucket_is_said(s3_bucket):
+    with pytest.raises(ValueError, match="nothing at"):
+        listed(f"{s3_bucket}/nowhere")
+    with pytest.raises((ValueError, OSError)):
+        listed("s3://no-such-bucket-here/in")
+
+
+def test_a_worker_reads_with_the_filesystem_it_was_sent(s3_bucket, monkeypatch):
+    locate(f"{s3_bucket}/x.png").write(b"content")
+    filesystems = open_buckets([f"{s3_bucket}/x.png", "/local/y.png"])
+    assert list(filesystems) == [s3_bucket]
+    assert isinstance(filesystems[s3_bucket], FileSystem)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert locate(f"{s3_bucket}/x.png", filesystems).read() == b"content"
+
+
+def test_an_outage_is_told_from_a_missing_object(s3_bucket, monkeypatch):
+    with pytest.raises(FileNotFoundError) as missing:
+        locate(f"{s3_bucket}/nothing.png").read()
+    assert not is_outage(missing.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bucket_filesystem.cache_clear()
+    with pytest.raises(OSError, match="NETWORK_CONNECTION") as dead:
+        locate(f"{s3_bucket}/nothing.png").read()
+    assert is_outage(dead.value)
+
+
+def test_writing_leaves_the_file_whole_or_not_there(tmp_path):
+    place = locate(str(tmp_path / "new" / "file"))
+    place.write(b"one")
+    place.write(b"two")
+    assert place.read() == b"two"
+    with pytest.raises(TypeError):
+        place.write("no bytes")
+    assert place.read() == b"two"
+    assert [info.base_name for info in locate(str(tmp_path / "new")).files()] == ["file"]

@@ -1,0 +1,211 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines import scenes
+from pipelines.report import pictures, write_report
+from pipelines.report.page import candidate_bars, share
+from pipelines.report.statistics import Lowest, read_errors, read_labels
+from pipelines.rows import FILE
+from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
+
+CLASSES = scenes.vocabulary()
+
+
+class Page(HTMLParser):
+    """The addresses, the elements and the text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.elements, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append(tag)
+        named = dict(attributes)
+        self.addresses += [
+            named[key] for key in ("src", "href", "srcset", "action") if key in named
+        ]
+        self.addresses += re.findall(r"url\('?([^')]*)", named.get("style", ""))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def read_page(output, classes=CLASSES, run=RUN, **options):
+    """Write the report and parse it."""
+    place = write_report(output, classes=classes, run=run, **options)
+    return Page(Path(place.path).read_text())
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    errors = [("s3://photos/cut.jpg", "DamagedImage", "image file is truncated")]
+    return write_output(tmp_path_factory.mktemp("corpus"), errors=errors)
+
+
+def test_the_numbers_are_those_of_all_rows(output):
+    rows = read_rows(output)
+    statistics = read_labels(output, len(CLASSES), samples=2, uncertain=2)
+    masks = [open_mask(row) for row in rows]
+    counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
+    np.testing.assert_array_equal(statistics.pixels_N, counts[: len(CLASSES)])
+    present = [set(np.unique(mask)) - {255} for mask in masks]
+    expected = [sum(index in found for found in present) for index in range(len(CLASSES))]
+    assert statistics.images_N.tolist() == expected
+    assert statistics.images == len(rows) == statistics.confidence.sum()
+    assert statistics.ignored_share == pytest.approx(counts[255] / counts.sum())
+    kept = [len(row["candidates"]) for row in rows]
+    assert statistics.mean_candidates == pytest.approx(np.mean(kept))
+    assert statistics.candidates.tolist() == np.bincount(kept, minlength=157).tolist()
+    assert statistics.mean_confidence == pytest.approx(
+        np.mean([row["mean_confidence"] for row in rows])
+    )
+
+
+def test_the_page_needs_nothing_but_itself(output):
+    page = read_page(output)
+    assert page.addresses
+    assert [address for address in page.addresses if not address.startswith("data:")] == []
+    text = Path(output.at("report", "index.html").path).read_text()
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+
+
+def test_the_page_says_what_was_run_and_what_came_out(output):
+    text = read_page(output).text
+    for words in ("nano", "topk:8", "12 images labelled", "DamagedImage", "12.3 images per second"):
+        assert words in text
+    assert "s3://photos/cut.jpg" in text
+    assert "scene_011.jpg" in text
+
+
+def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confidence(output):
+    page = read_page(output, samples=5, uncertain=3)
+    assert page.elements.count("figure") == 8
+    assert sum(address.startswith("data:image/png") for address in page.addresses) == 8
+    # A photo of each figure, and the confidence maps.
+    assert sum(address.startswith("data:image/jpeg") for address in page.addresses) == 8 + 3
+
+
+def test_the_least_certain_images_come_first(output):
+    rows = sorted(read_rows(output), key=lambda row: row["mean_confidence"])
+    text = read_page(output, samples=0, uncertain=3).text
+    names = re.findall(r"scene_\d+\.jpg", text)
+    assert names == [Path(row["image_uri"]).name for row in rows[:3]]
+
+
+def test_the_same_output_gives_the_same_page(output):
+    place = write_report(output, classes=CLASSES, run=RUN, samples=4)
+    first = place.read()
+    assert write_report(output.uri, classes=CLASSES, run=RUN, samples=4).read() == first
+
+
+def test_names_and_messages_are_text_never_markup(tmp_path):
+    evil = "<script>alert('x')</script>"
+    classes = [evil, '"><img src=x onerror=alert(1)>', *CLASSES[2:]]
+    output = write_output(
+        tmp_path, classes=classes, num_images=6, errors=[(f"s3://{evil}", evil, evil)]
+    )
+    page = read_page(output, classes, RUN | {"output": evil})
+    assert "script" not in page.elements
+    assert "x" not in page.addresses
+    assert evil in page.text
+
+
+def test_masks_of_images_that_are_not_shown_are_not_read(tmp_path):
+    output = write_output(tmp_path, num_images=3)
+    [part] = output.at("labels").files()
+    place = output.at("labels", part.base_name)
+    table = pa.parquet.read_table(pa.BufferReader(place.read()))
+    broken = [{"bytes": b"no picture", "path": None}] * len(table)
+    index = table.schema.get_field_index("mask")
+    table = table.set_column(index, table.schema.field("mask"), pa.array(broken, FILE))
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink)
+    place.write(sink.getvalue())
+    assert "3 images labelled" in read_page(output, samples=0, uncertain=0).text
+
+
+def test_a_photo_that_is_gone_leaves_its_labels(tmp_path):
+    output = write_output(tmp_path, num_images=2)
+    (tmp_path / "photos" / "scene_000.jpg").unlink()
+    (tmp_path / "photos" / "scene_001.jpg").write_bytes(b"overwritten")
+    page = read_page(output)
+    assert page.text.count("photo no longer readable") == 4
+    assert sum(address.startswith("data:image/png") for address in page.addresses) == 4
+
+
+def test_an_output_without_a_label_is_a_page_too(tmp_path):
+    output = write_output(tmp_path, num_images=0, errors=[("a.png", "EmptyFile", "0 bytes")])
+    text = read_page(output, run={}).text
+    assert "No image was labelled" in text
+    assert "EmptyFile" in text
+
+
+def test_many_errors_are_counted_and_some_are_listed(tmp_path):
+    errors = [(f"{i}.png", "EmptyFile", "0 bytes") for i in range(300)]
+    output = write_output(tmp_path, num_images=0, errors=errors)
+    statistics = read_errors(output)
+    assert statistics.total == 300
+    assert len(statistics.listed) == 200
+    assert "the first 200 are listed" in read_page(output).text
+
+
+def test_more_classes_than_eight_bits_hold_are_shown(tmp_path):
+    classes = [f"class {i}" for i in range(300)]
+    output = write_output(tmp_path, classes=classes, num_images=2)
+    assert "never won a pixel" in read_page(output, classes).text
+
+
+@pytest.mark.parametrize("shape", ["ring", "corner", "dot", "all"])
+def test_a_name_stands_inside_its_segment(shape):
+    mask_HW = np.zeros((20, 30), bool)
+    if shape == "ring":
+        mask_HW[2:18, 2:28] = True
+        mask_HW[6:14, 8:22] = False
+    elif shape == "corner":
+        mask_HW[:, :4] = mask_HW[16:] = True
+    elif shape == "dot":
+        mask_HW[19, 29] = True
+    else:
+        mask_HW[:] = True
+    x, y = pictures.inner_point(mask_HW)
+    assert mask_HW[int(y * 20), int(x * 30)]
+
+
+def test_common_classes_have_different_colours():
+    colours_N3 = pictures.class_colours(np.arange(171))
+    assert len({tuple(colour) for colour in colours_N3.tolist()}) == 171
+
+
+def test_lowest_keeps_the_lowest_of_any_number():
+    lowest = Lowest(3)
+    for rank in (5, 1, 4, 2, 3, 0):
+        lowest.add(rank, "file", rank)
+    assert [pick.index for pick in lowest.picks()] == [0, 1, 2]
+
+
+def test_the_histogram_of_candidates_covers_what_occurs():
+    counts = np.zeros(848, int)
+    counts[[3, 3, 846]] = 2
+    bars = candidate_bars(counts)
+    assert len(bars) <= 25
+    assert bars[0].low == 3
+    assert bars[-1].high >= 846
+    assert sum(bar.count for bar in bars) == 4
+    assert [bar.low for bar in candidate_bars(np.array([0, 0, 7]))] == [2]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0.0 %"), (0.0004, "< 0.1 %"), (0.5, "50.0 %")])
+def test_shares_are_readable(value, text):
+    assert share(value) == text

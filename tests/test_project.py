@@ -1,0 +1,98 @@
+"""The repository itself: versions agree, modules import, pins fit everybody, the root is tidy."""
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("sed", "pipelines", "jobs")
+FOLDERS = {*PACKAGES, "tests", ".ci", ".github"}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def pins():
+    return (ROOT / "requirements.txt").read_text()
+
+
+def modules():
+    """The name of every module of the three packages."""
+    folders = {name: str(ROOT / name) for name in PACKAGES}
+    found = [
+        module.name
+        for name, folder in folders.items()
+        for module in pkgutil.walk_packages([folder], prefix=f"{name}.")
+    ]
+    return [*PACKAGES, *found]
+
+
+def normal(name):
+    """Return a distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_versions_of_the_project_the_installation_and_the_changelog_agree(project):
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE).group(1)
+    assert project["version"] == newest == version("sed-on-ray")
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_imports(name):
+    importlib.import_module(name)
+
+
+def test_sed_imports_without_the_cluster():
+    code = """if True:
+        import sed, sys
+        cluster = {"ray", "mlflow", "pyarrow", "tyro", "pipelines", "jobs"}
+        print(sorted(cluster & set(sys.modules)))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_pins_name_no_address(pins):
+    lines = [line for line in pins.splitlines() if not line.startswith("#")]
+    assert lines
+    wrong = [
+        line
+        for line in lines
+        if "://" in line or " @ " in line or line.startswith("-") or "==" not in line
+    ]
+    assert wrong == []
+
+
+def test_every_dependency_is_pinned_within_its_range(project, pins):
+    from packaging.requirements import Requirement
+
+    pinned = {}
+    for line in pins.splitlines():
+        if "==" in line and not line.startswith("#"):
+            requirement = Requirement(line)
+            pinned[normal(requirement.name)] = next(iter(requirement.specifier)).version
+    for text in project["dependencies"]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pinned[normal(wanted.name)]), text
+
+
+def test_the_root_holds_the_agreed_folders_only():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git clone: ignored files cannot be told from ours")
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {line.split("/")[0] for line in files.splitlines() if "/" in line}
+    assert folders <= FOLDERS
