@@ -2,13 +2,20 @@
 
 import json
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+
+if TYPE_CHECKING:
+    from pipelines.storage import Location
+    from pipelines.train import TrainConfig
 
 RUN_FILE = "train.json"
 KNOWN_DATASETS = ("scenes",)
@@ -22,11 +29,11 @@ class Args(SessionArgs):
     the published models.
     """
 
-    dataset: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("scenes",)
+    dataset: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
     """What to train on: scenes."""
 
-    validation: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """What to evaluate the trained model on: scenes, scenes-unseen; may be given twice."""
+    validation: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
+    """What to evaluate the trained model on: scenes, scenes-unseen; several may be given."""
 
     model: str = "nano"
     """Model to train: nano (from nothing), or the path of a nano checkpoint to go on from."""
@@ -60,73 +67,117 @@ class Args(SessionArgs):
 
 
 def check(args: Args) -> None:
-    """Check what can be checked without torch and Ray.
+    """Check the flags that need nothing else to be known.
 
     Raises:
         ValueError: A flag that does not fit; one sentence.
     """
-    for name in args.dataset:
-        if name not in KNOWN_DATASETS:
-            raise ValueError(
-                f"cannot train on dataset {name!r}: this version trains on "
-                f"{', '.join(KNOWN_DATASETS)} only"
-            )
-    for name in args.validation:
-        if name not in ("scenes", "scenes-unseen"):
-            raise ValueError(f"unknown validation {name!r}; known: scenes, scenes-unseen")
+    check_names("--dataset", chain.from_iterable(args.dataset), ("scenes",))
+    check_names("--validation", chain.from_iterable(args.validation), ("scenes", "scenes-unseen"))
+    if not args.dataset:
+        raise ValueError("no dataset given; try --dataset scenes")
     if args.model in ("base", "large"):
-        raise ValueError(
-            f"--model {args.model} cannot be trained on scenes: this version trains nano"
-        )
-    if args.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {args.workers}")
+        raise ValueError(f"--model {args.model}: this version trains nano only")
+    for flag, number, least in (
+        ("--workers", args.workers, 1),
+        ("--max-steps", args.max_steps, 1),
+        ("--align-steps", args.align_steps, 0),
+    ):
+        if number < least:
+            raise ValueError(f"{flag} must be at least {least}, got {number}")
     if args.batch_size % args.workers:
         raise ValueError(
             f"--batch-size {args.batch_size} must be a multiple of --workers {args.workers}"
         )
 
 
+def check_names(flag: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Require that this version knows every dataset."""
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"{flag} {name!r} is not part of this version, which has {', '.join(known)}"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the flags mean, checked."""
+
+    config: "TrainConfig"
+    output: "Location"
+    validation: list[str]
+    mlflow_uri: str
+    record: dict[str, Any]
+
+
+def plan(args: Args) -> Plan:
+    """Check everything that can be known before anything starts.
+
+    Raises:
+        ValueError: A flag makes no sense, or the output belongs to another training.
+        OSError: There is no such model, or the output cannot be reached.
+    """
+    check(args)
+    from pipelines import tracking
+    from pipelines.curriculum import Curriculum
+    from pipelines.storage import locate
+    from pipelines.train import TrainConfig
+    from sed.checkpoint import check_source
+    from sed.config import PRESETS
+
+    if args.model not in PRESETS:
+        check_source(args.model)
+    config = TrainConfig(
+        model=args.model,
+        max_steps=args.max_steps,
+        batch_size=args.batch_size,
+        precision=args.precision,
+        seed=args.seed,
+        curriculum=Curriculum(align_steps=args.align_steps),
+    )
+    output = locate(args.output)
+    record = claim(output.at(RUN_FILE), config.digest, asdict(config))
+    uri = tracking.resolve_uri(args.mlflow_uri)
+    return Plan(config, output, list(chain.from_iterable(args.validation)), uri, record)
+
+
+def claim(file: "Location", digest: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Make the output belong to this recipe; return its record.
+
+    Raises:
+        ValueError: It belongs to another one.
+    """
+    if not file.exists():
+        record = {"digest": digest, "recipe": recipe}
+        file.write(json.dumps(record).encode())
+        return record
+    record = json.loads(file.read())
+    if record.get("digest") != digest:
+        raise ValueError(
+            f"{file.uri} belongs to a training with other settings: choose another --output"
+        )
+    return record
+
+
 def main(args: Args) -> None:
     """Check, train, write the model, evaluate and register it as asked."""
     with checking_input():
-        check(args)
-        from pipelines import tracking
-        from pipelines.curriculum import Curriculum
-        from pipelines.storage import locate
-        from pipelines.train import Tracker, TrainConfig, train
+        planned = plan(args)
+    from pipelines.train import Tracker, train
 
-        curriculum = Curriculum(align_steps=min(args.align_steps, args.max_steps))
-        config = TrainConfig(
-            model=args.model,
-            max_steps=args.max_steps,
-            batch_size=args.batch_size,
-            precision=args.precision,
-            seed=args.seed,
-            curriculum=curriculum,
-        )
-        output = locate(args.output)
-        claimed = claim(output.at(RUN_FILE), config.digest, asdict(config))
-    uri = tracking.resolve_uri(args.mlflow_uri)
     started = time.monotonic()
-    with tracking.run(uri, args.experiment, "train", run_id=claimed.get("run_id")) as run:
-        run.params({"dataset": "scenes", "digest": config.digest, **asdict(config)})
-        run.dataset("scenes", "pipelines.scenes", f"seed-{config.seed}", "training")
-        run_id = run.id
-    claimed["run_id"] = run_id
-    output.at(RUN_FILE).write(json.dumps(claimed).encode())
     connect()
-    tracker = Tracker(uri, args.experiment, run_id)
-    path = train(config, output, workers=args.workers, use_gpu=args.use_gpu, tracker=tracker)
-    with tracking.run(uri, args.experiment, "train", run_id=run_id) as run:
-        run.artifact(path, "model")
-        if args.register:
-            tracking.register_model(run, path, args.register)
-        validation = [validate(name, path) for name in args.validation]
-        for row in validation:
-            run.metrics({f"{row['name']}/mIoU": row["mIoU"]})
+    run_id = begin_run(args, planned)
+    tracker = Tracker(planned.mlflow_uri, args.experiment, run_id)
+    path = train(
+        planned.config, planned.output, workers=args.workers, use_gpu=args.use_gpu, tracker=tracker
+    )
+    validation = [validate(name, path) for name in planned.validation]
+    finish_run(args, planned, run_id, path, validation)
     result = {
-        "model": output.at("model.safetensors").uri,
-        "steps": config.max_steps,
+        "model": planned.output.at("model.safetensors").uri,
+        "steps": args.max_steps,
         "run_id": run_id,
         "seconds": round(time.monotonic() - started, 1),
         "validation": validation,
@@ -137,27 +188,49 @@ def main(args: Args) -> None:
     finish(result, as_json=args.json)
 
 
-def claim(record, digest: str, recipe: dict) -> dict:  # noqa: ANN001
-    """Make the output belong to this recipe; return what its record says.
+def begin_run(args: Args, planned: Plan) -> str | None:
+    """Record the recipe in MLflow, in the run of this output; return its id."""
+    from pipelines import tracking
 
-    Raises:
-        ValueError: It belongs to another one.
-    """
-    if record.exists():
-        found = json.loads(record.read())
-        if found.get("digest") != digest:
-            raise ValueError(
-                f"{record.uri} belongs to a training with other settings: choose another --output"
-            )
-        return found
-    claimed = {"digest": digest, "recipe": recipe}
-    record.write(json.dumps(claimed).encode())
-    return claimed
+    record = planned.record
+    with tracking.run(
+        planned.mlflow_uri, args.experiment, "train", run_id=record.get("run_id")
+    ) as run:
+        run.params({"dataset": "scenes", "digest": planned.config.digest, **record["recipe"]})
+        run.dataset("scenes", "pipelines.scenes", f"seed-{planned.config.seed}", "training")
+    planned.output.at(RUN_FILE).write(json.dumps(record | {"run_id": run.id}).encode())
+    return run.id
 
 
-def validate(name: str, path: Path) -> dict:
+def finish_run(
+    args: Args, planned: Plan, run_id: str | None, path: Path, validation: list[dict[str, Any]]
+) -> None:
+    """Record the trained model and its scores in MLflow; register it if asked."""
+    from pipelines import tracking
+
+    with tracking.run(planned.mlflow_uri, args.experiment, "train", run_id=run_id) as run:
+        run.artifact(path, "model")
+        if args.register:
+            tracking.register_model(run, path, args.register)
+        for row in validation:
+            run.metrics({f"{row['name']}/mIoU": row["mIoU"]})
+
+
+def validate(name: str, path: Path) -> dict[str, Any]:
     """Evaluate the trained model on one dataset."""
-    raise NotImplementedError
+    from pipelines.cluster import choose_pool
+    from pipelines.datasets import load
+    from pipelines.evaluate import evaluate
+    from sed import load_model
+
+    (result,) = evaluate(
+        load(name),
+        load_model=partial(load_model, path),
+        rejections=["none"],
+        pool=choose_pool(None, None),
+        batch_size=8,
+    )
+    return result.summary()
 
 
 if __name__ == "__main__":

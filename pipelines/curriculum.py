@@ -145,7 +145,9 @@ class Objective(nn.Module):
     def ask(self, rng: Generator, labels_BHW: Tensor, names: tuple[str, ...]) -> Pairs:
         """Choose the classes asked of each image."""
         count = min(int(rng.choice(self.curriculum.asked)), len(names))
-        asked = [choose_classes(rng, labels.unique().tolist(), names, count) for labels in labels_BHW]
+        asked = [
+            choose_classes(rng, labels.unique().tolist(), names, count) for labels in labels_BHW
+        ]
         class_M = torch.tensor([index for classes in asked for index in classes])
         return Pairs(class_M.to(labels_BHW.device), tuple(len(classes) for classes in asked))
 

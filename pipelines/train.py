@@ -1,7 +1,6 @@
-"""Train a model on Ray Train: scenes are drawn on CPUs and streamed into the workers.
+"""Train a model on Ray Train, on scenes that are drawn beside each worker.
 
-Rows in:  id: int64 (number of the scene; its split is "train")
-Batches:  image: uint8 (B, H, W, 3), mask: uint8 (B, H, W), index into the vocabulary of scenes
+Batches: images uint8 (B, H, W, 3), masks uint8 (B, H, W) that index the vocabulary of scenes.
 """
 
 import hashlib
@@ -14,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import ray
+import ray.train.torch
 import torch
-from ray.data import DataContext, Dataset
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from pipelines import scenes, tracking
 from pipelines.curriculum import Curriculum, Objective
@@ -30,7 +30,6 @@ from sed.config import PRESETS
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
-ROWS_PER_BLOCK = 64
 LOG_EVERY = 20
 
 
@@ -126,29 +125,34 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * warmup * float(cosine)
 
 
-class DrawScenes:
-    """Draw the training scenes of a batch of numbers."""
+class TrainingScenes(Dataset):
+    """The endless series of training scenes of one seed, drawn when they are asked for."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the pictures and masks of `batch["id"]`."""
-        drawn = [scenes.draw(self.seed, int(number), split="train") for number in batch["id"]]
-        return {
-            "image": np.stack([scene.image_HW3 for scene in drawn]),
-            "mask": np.stack([scene.mask_HW for scene in drawn]),
-        }
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the picture and the mask of one scene."""
+        scene = scenes.draw(self.seed, number, split="train")
+        return scene.image_HW3, scene.mask_HW
 
 
-def training_rows(config: TrainConfig, first_step: int) -> Dataset:
-    """Return the scenes from `first_step` to the end, in order, drawn as they are needed."""
-    DataContext.get_current().execution_options.preserve_order = True
-    first, last = first_step * config.batch_size, config.max_steps * config.batch_size
-    blocks = max(1, (last - first) // ROWS_PER_BLOCK)
-    numbers = ray.data.range(last - first, override_num_blocks=blocks)
-    shifted = numbers.map_batches(lambda batch: {"id": batch["id"] + first}, batch_size=None)
-    return shifted.map_batches(DrawScenes(config.seed), batch_size=None)
+def training_batches(
+    config: TrainConfig, first_step: int, rank: int, world_size: int
+) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+    """Return this worker's share of each batch from `first_step` to the end.
+
+    Step and rank decide which scenes a batch holds, so a training that continues sees what an
+    undisturbed one would have seen.
+    """
+    share = config.batch_size // world_size
+    firsts = [
+        step * config.batch_size + rank * share for step in range(first_step, config.max_steps)
+    ]
+    numbers = [list(range(first, first + share)) for first in firsts]
+    return DataLoader(
+        TrainingScenes(config.seed), batch_sampler=numbers, num_workers=1, prefetch_factor=4
+    )
 
 
 def train_on_worker(setup: dict[str, Any]) -> None:
@@ -162,13 +166,14 @@ def train_on_worker(setup: dict[str, Any]) -> None:
         objective.train().to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
         parallel_strategy_kwargs={"find_unused_parameters": True},
     )
-    shard = ray.train.get_dataset_shard("train")
-    assert shard is not None, "train() always passes this dataset"
-    share = config.batch_size // ray.train.get_context().get_world_size()
+    context = ray.train.get_context()
+    batches = training_batches(
+        config, first_step, context.get_world_rank(), context.get_world_size()
+    )
+    device = next(model.parameters()).device
     with tracker_of_rank0(setup["tracker"]) as run:
-        for step, batch in enumerate(shard.iter_torch_batches(batch_size=share), first_step):
-            if step >= config.max_steps:
-                break
+        for step, (images, masks) in enumerate(batches, first_step):
+            batch = images.to(device), masks.to(device)
             losses = train_step(model, optimizer, batch, step, config)
             if run is not None and step % LOG_EVERY == 0:
                 log(run, losses, step, config)
@@ -179,7 +184,7 @@ def train_on_worker(setup: dict[str, Any]) -> None:
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: dict[str, torch.Tensor],
+    batch: tuple[torch.Tensor, torch.Tensor],
     step: int,
     config: TrainConfig,
 ) -> dict[str, float]:
@@ -190,9 +195,9 @@ def train_step(
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
-    device_type = batch["image"].device.type
+    device_type = batch[0].device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        losses: dict[str, torch.Tensor] = model(batch["image"], batch["mask"], step)
+        losses: dict[str, torch.Tensor] = model(*batch, step)
     total = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(total):
         raise FloatingPointError(f"the loss of step {step} is {total.item()}")
@@ -310,7 +315,10 @@ def fit(
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={
-            "config": config, "resume": resume, "threads": threads, "tracker": tracker
+            "config": config,
+            "resume": resume,
+            "threads": threads,
+            "tracker": tracker,
         },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
@@ -319,6 +327,5 @@ def fit(
             storage_filesystem=output.fs,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
-        datasets={"train": training_rows(config, first_step)},
     )
     trainer.fit()

@@ -5,14 +5,32 @@
     model = sed.load_model("nano")
     result = model.segment(image, ["red ball", "grass"])
 
-Imports without Ray, MLflow and pyarrow.
+Imports without Ray, MLflow and pyarrow. Names are imported when they are first used: a process that
+only resizes photos never loads the model's libraries.
 """
 
-from sed.checkpoint import check_source, load_model, save_model, source_config
-from sed.config import SEDConfig
-from sed.model import SED, ClassScores, Segmentation
-from sed.rejection import Rejection
-from sed.vocabulary import vocabulary
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sed.checkpoint import check_source, load_model, save_model, source_config
+    from sed.config import SEDConfig
+    from sed.model import SED, ClassScores, Segmentation
+    from sed.rejection import Rejection
+    from sed.vocabulary import vocabulary
+
+MODULES = {
+    "SED": "model",
+    "ClassScores": "model",
+    "Rejection": "rejection",
+    "SEDConfig": "config",
+    "Segmentation": "model",
+    "check_source": "checkpoint",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
+    "source_config": "checkpoint",
+    "vocabulary": "vocabulary",
+}
 
 __all__ = [
     "SED",
@@ -26,3 +44,17 @@ __all__ = [
     "source_config",
     "vocabulary",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  PEP 562
+    """Import a public name from its module."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sed.config import PRESETS, SEDConfig, base, large
-from sed.model import SED
+
+if TYPE_CHECKING:
+    from sed.model import SED  # open_clip takes seconds to import: only where a model is made
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,9 @@ def official_name(name: str) -> str:
     return name
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu", *, compile: bool = False) -> SED:
+def load_model(
+    source: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
+) -> "SED":
     """Return a model in eval mode with float32 weights.
 
     Args:
@@ -87,7 +91,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu", *, compil
     model.digest = file_digest(path)
     model.eval().requires_grad_(False).to(device)
     if model.device.type == "cuda":
-        model.image_encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model.image_encoder.to(memory_format=torch.channels_last)
     if compile:
         model.image_encoder.compile()
     return model
@@ -116,7 +120,7 @@ def locate(source: str | Path) -> Path:
 def check_source(source: str | Path) -> Path:
     """Check within a moment that `source` holds a model that can be loaded; return its file.
 
-    Reads names and shapes, not weights.
+    Reads names and shapes, not weights. Of an authors' .pth every name is checked.
 
     Raises:
         FileNotFoundError: No such file.
@@ -125,11 +129,8 @@ def check_source(source: str | Path) -> Path:
     path = locate(source)
     if is_ours(path):
         read_config(path)
-    elif not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is not a checkpoint (neither safetensors of ours nor a PyTorch file), or is "
-            "truncated"
-        )
+    else:
+        read_official(path)
     return path
 
 
@@ -144,7 +145,7 @@ def is_ours(path: Path) -> bool:
     return path.suffix == ".safetensors"
 
 
-def save_model(model: SED, path: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
+def save_model(model: "SED", path: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
     """Write weights and config into one safetensors file, atomically; return its path.
 
     Args:
@@ -171,10 +172,11 @@ def read_config(path: Path) -> SEDConfig:
         raise ValueError(f"{path} is not a safetensors file, or is truncated: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a model of this package")
-    fields = json.loads(metadata["config"])
-    return SEDConfig(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    )
+    fields: dict[str, Any] = json.loads(metadata["config"])
+    sizes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return SEDConfig(**sizes)
 
 
 def read_ours(path: Path) -> tuple[dict[str, Tensor], SEDConfig]:
@@ -209,10 +211,10 @@ def read_pickle_safely(path: Path) -> Mapping[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # noqa: BLE001  the unpickler raises many kinds
+    except Exception as error:  # the unpickler raises many kinds
         raise ValueError(f"{path} cannot be read as tensors only: {error}") from error
     if not isinstance(content, Mapping) or not isinstance(content.get("model", content), Mapping):
-        raise ValueError(f'{path}: expected {{"model": tensors by name}}, got {type(content).__name__}')
+        raise ValueError(f'{path} is no checkpoint: expected {{"model": tensors by name}}')
     return content
 
 
@@ -237,41 +239,51 @@ def rename_official(
     found: Mapping[str, Tensor], config: SEDConfig, path: Path
 ) -> dict[str, Tensor]:
     """Return an authors' tensors under our names, every one accounted for."""
-    with torch.device("meta"):
-        names = {official_name(name): name for name in SED(config).state_dict()}
-    unexpected = sorted(set(found) - set(names) - set(OFFICIAL_UNUSED))
-    missing = sorted(set(names) - set(found))
-    if unexpected or missing:
-        raise ValueError(
-            f"{path} does not hold this model: {describe('missing', missing)}"
-            f"{describe('unexpected', unexpected)}".rstrip()
-        )
+    wanted = without_memory(config).state_dict()
+    names = {official_name(name): name for name in wanted}
+    needed = {name: tensor for name, tensor in found.items() if name not in OFFICIAL_UNUSED}
+    check_tensors(needed, {official_name(name): tensor for name, tensor in wanted.items()}, path)
     unused = [OFFICIAL_PREFIX + name for name in OFFICIAL_UNUSED if name in found]
     logger.info("%s: %d tensors; not needed here: %s", path.name, len(found), ", ".join(unused))
-    return {names[key]: tensor for key, tensor in found.items() if key in names}
+    return {names[key]: tensor for key, tensor in needed.items()}
 
 
-def build(config: SEDConfig, state: Mapping[str, Tensor], path: Path) -> SED:
+def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Require exactly the wanted tensors.
+
+    Raises:
+        ValueError: Some are missing, unexpected or mis-shaped; the message names them.
+    """
+    problems = describe("missing", sorted(set(wanted) - set(found)))
+    problems += describe("unexpected", sorted(set(found) - set(wanted)))
+    problems += describe(
+        "mis-shaped",
+        [
+            f"{name} is {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in found and found[name].shape != tensor.shape
+        ],
+    )
+    if problems:
+        raise ValueError(f"{path} does not hold this model: {problems.rstrip()}")
+
+
+def without_memory(config: SEDConfig) -> "SED":
+    """Return a model whose tensors have shapes and no content."""
+    from sed.model import SED
+
+    with torch.device("meta"):
+        return SED(config)
+
+
+def build(config: SEDConfig, state: Mapping[str, Tensor], path: Path) -> "SED":
     """Return a model with these weights; a tensor that does not fit is named.
 
     Raises:
         ValueError: Missing, unexpected or mis-shaped tensors.
     """
-    with torch.device("meta"):
-        model = SED(config)
-    wanted = model.state_dict()
-    problems = describe("missing", sorted(set(wanted) - set(state)))
-    problems += describe("unexpected", sorted(set(state) - set(wanted)))
-    problems += describe(
-        "mis-shaped",
-        [
-            f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    )
-    if problems:
-        raise ValueError(f"{path} does not hold this model: {problems.rstrip()}")
+    model = without_memory(config)
+    check_tensors(state, model.state_dict(), path)
     weights = {name: tensor.float() for name, tensor in state.items()}
     model.load_state_dict(weights, assign=True)
     model.restore_constants()

@@ -8,7 +8,7 @@ class SEDConfig:
     """The sizes of one SED model; the defaults are the published base model."""
 
     encoder: str = "convnext_base_w_320"
-    """Name of the image-text encoder: an open_clip model, or one of `sed.encoder.ENCODERS`."""
+    """Image-text encoder: a model of open_clip, or one of `sed.encoder.ENCODERS`."""
 
     drop_path: float = 0.0
     """Stochastic depth of the image encoder while training, at its last block."""
@@ -17,7 +17,7 @@ class SEDConfig:
     """Dropout inside the image encoder's MLP head while training."""
 
     prompts: str = "imagenet80"
-    """Prompt templates, a name in `sed.text.PROMPTS`; their number fixes two layers of the model."""
+    """Prompt templates, a name in `sed.text.PROMPTS`; their number fixes two layers."""
 
     image_size: int = 768
     """Side of the square image the encoder sees, in pixels."""

@@ -4,7 +4,6 @@ Shapes: B images, N classes, M (image, class) pairs, P prompts per class, D embe
 H W cells of stride 32.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

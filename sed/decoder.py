@@ -36,7 +36,7 @@ class Pairs:
         return cls(class_N.repeat(num_images), (num_classes,) * num_images)
 
     @property
-    def image_M(self) -> Tensor:
+    def image_M(self) -> Tensor:  # noqa: N802
         """Image index of each pair."""
         counts_B = torch.tensor(self.counts, device=self.class_M.device)
         images_B = torch.arange(len(self.counts), device=self.class_M.device)
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
                 keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
                 pairs = pairs.select(keeps)
                 x, cost = x[torch.cat(keeps)], cost[torch.cat(keeps)]
-            x = self.blocks[level].mix(x, pairs.counts)
+            x = self.block(level).mix(x, pairs.counts)
             x, cost = self.grow(level, x, cost, image_BGHW, pairs.image_M)
         return x.squeeze(1), pairs
 
@@ -192,7 +192,7 @@ class Decoder(nn.Module):
         guidance = self.guide_by_image([features.detach() for features in pyramid])
         for level, image_BGHW in enumerate(guidance):
             early.append(self.head(level, x.detach()))
-            block = self.blocks[level]
+            block = self.block(level)
             cost = F.relu(self.cost_guidance[level](cost))
             x = block.grow(block.mix(x, pairs.counts, pool), image_BGHW[pairs.image_M], cost)
         return self.head(3, x), early[0], early[1], early[2]
@@ -203,6 +203,12 @@ class Decoder(nn.Module):
             F.relu(project(features))
             for project, features in zip(self.image_guidance, reversed(pyramid), strict=True)
         ]
+
+    def block(self, level: int) -> DecoderBlock:
+        """Return the block that starts at one level."""
+        block = self.blocks[level]
+        assert isinstance(block, DecoderBlock), "blocks holds nothing else"
+        return block
 
     def head(self, level: int, x_MCHW: Tensor) -> Tensor:
         """Return the logits of one level, logits_MHW."""
@@ -217,7 +223,7 @@ class Decoder(nn.Module):
             The grown features and the cost map's guidance for the next block; after the last
             block the logits, and nothing to guide by.
         """
-        block = self.blocks[level]
+        block = self.block(level)
 
         def part_of(part: slice) -> tuple[Tensor, Tensor]:
             cost = F.relu(self.cost_guidance[level](cost_MPHW[part]))
@@ -226,4 +232,5 @@ class Decoder(nn.Module):
 
         widest = block.fuse.conv1.in_channels
         cells = 4 * x_MCHW.shape[-1] * x_MCHW.shape[-2]
-        return map_chunks(part_of, len(x_MCHW), chunk_length(widest * cells, x_MCHW.device))
+        grown, guide = map_chunks(part_of, len(x_MCHW), chunk_length(widest * cells, x_MCHW.device))
+        return grown, guide

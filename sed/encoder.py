@@ -8,7 +8,7 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.model import CustomTextCLIP
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
 from sed.config import SEDConfig
@@ -55,16 +55,19 @@ def build_towers(config: SEDConfig) -> CustomTextCLIP:
     sizes = ENCODERS.get(config.encoder) or open_clip.get_model_config(config.encoder)
     if sizes is None:
         raise ValueError(f"unknown encoder {config.encoder!r}")
-    vision_cfg = {
-        **sizes["vision_cfg"],
-        "timm_drop_path": config.drop_path,
-        "timm_drop": config.head_dropout,
-    }
-    return CustomTextCLIP(sizes["embed_dim"], vision_cfg=vision_cfg, text_cfg=sizes["text_cfg"])
+    regularisation = {"timm_drop_path": config.drop_path, "timm_drop": config.head_dropout}
+    return CustomTextCLIP(
+        sizes["embed_dim"],
+        vision_cfg=CLIPVisionCfg(**{**sizes["vision_cfg"], **regularisation}),
+        text_cfg=CLIPTextCfg(**sizes["text_cfg"]),
+    )
 
 
 class ImageEncoder(nn.Module):
     """Run the ConvNeXt of CLIP without pooling, so that every cell gets an embedding."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()

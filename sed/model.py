@@ -5,8 +5,8 @@ D embedding, H W cells or pixels.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,10 +63,9 @@ class SED(nn.Module):
         self.image_encoder = ImageEncoder(towers.visual)
         self.text_encoder = TextEncoder(towers.text, prompts=config.prompts)
         self.cost_map = CostMap(num_prompts=num_prompts, hidden_dim=config.hidden_dim)
-        fine, middle, coarse, _ = (stage["num_chs"] for stage in towers.visual.trunk.feature_info)
-        self.decoder = Decoder(
-            config, num_prompts=num_prompts, encoder_dims=(fine, middle, coarse)
-        )
+        trunk: Any = towers.visual.trunk
+        fine, middle, coarse, _ = (stage["num_chs"] for stage in trunk.feature_info)
+        self.decoder = Decoder(config, num_prompts=num_prompts, encoder_dims=(fine, middle, coarse))
         self.embeddings = EmbeddingCache(self.text_encoder)
         self.digest = ""
 
@@ -228,7 +227,7 @@ class SED(nn.Module):
         self.image_encoder.set_constants(self.device)
         self.text_encoder.set_constants(self.device)
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> torch.autocast:
         """Compute in bfloat16 where the hardware gains by it: on CUDA."""
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"

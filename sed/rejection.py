@@ -121,7 +121,7 @@ class Rejection:
 
     @classmethod
     def parse(cls, text: str) -> "Rejection":
-        """Read a text form: none, topk:K, topk:K0,K1,K2, prob:T, fixed:K, joined by +, or FILE.json.
+        """Read none, topk:K, topk:K0,K1,K2, prob:T or fixed:K, joined by +, or FILE.json.
 
         A file holds a JSON object whose "rejection" is one of the other forms.
 

@@ -78,7 +78,8 @@ class TextEncoder(nn.Module):
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return the unit vector of each text, vectors_SD."""
-        tokens_SL = self.tokenizer(list(texts)).to(self.text.token_embedding.weight.device)
+        device = next(self.text.parameters()).device
+        tokens_SL = self.tokenizer(list(texts)).to(device)
         batches = tokens_SL.split(TEXTS_PER_BATCH)
         return torch.cat([F.normalize(self.encode_tokens(batch), dim=-1) for batch in batches])
 

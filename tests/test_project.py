@@ -56,6 +56,7 @@ def test_every_module_imports(name):
 def test_sed_imports_without_the_cluster():
     code = """if True:
         import sed, sys
+        assert all(hasattr(sed, name) for name in sed.__all__)  # they are imported when asked for
         cluster = {"ray", "mlflow", "pyarrow", "tyro", "pipelines", "jobs"}
         print(sorted(cluster & set(sys.modules)))
     """

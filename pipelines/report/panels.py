@@ -51,7 +51,7 @@ class Share:
     class_index: int
     area_fraction: float
     x: float | None = None
-    """Where its name stands, as a share of the width; None: the segment is too small."""
+    """Where its name stands, as a share of the width; None: too small or too ragged for one."""
 
     y: float | None = None
 
@@ -132,10 +132,9 @@ def shares(labels_HW: np.ndarray, segments: list[dict[str, Any]]) -> list[Share]
     found = []
     for rank, segment in enumerate(segments):
         index, area = segment["category_id"], segment["area_fraction"]
-        mask_HW = coarse_HW == index
-        named = rank < MAX_NAMED and area >= MIN_NAMED and mask_HW.any()
-        x, y = pictures.inner_point(mask_HW) if named else (None, None)
-        found.append(Share(index, area, x, y))
+        named = rank < MAX_NAMED and area >= MIN_NAMED
+        place = pictures.inner_point(coarse_HW == index) if named else None
+        found.append(Share(index, area, *(place or (None, None))))
     return found
 
 

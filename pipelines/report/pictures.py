@@ -94,16 +94,18 @@ def heat_uri(confidence_HW: np.ndarray, height: int, width: int) -> str:
     return photo_uri(table.round().astype(np.uint8)[np.asarray(image)])
 
 
-def inner_point(mask_HW: np.ndarray) -> tuple[float, float]:
-    """Return a point deep inside a shape, as shares of width and height."""
-    left_HW = np.pad(mask_HW, 1)
+def inner_point(mask_HW: np.ndarray) -> tuple[float, float] | None:
+    """Return a point deep inside a shape, as shares of width and height; None if all is edge."""
+    left_HW, depth = np.pad(mask_HW, 1), 0
     while True:
         inner_HW = left_HW.copy()
         for axis in (0, 1):
             inner_HW &= np.roll(left_HW, 1, axis) & np.roll(left_HW, -1, axis)
         if not inner_HW.any():
             break
-        left_HW = inner_HW
+        left_HW, depth = inner_HW, depth + 1
+    if not depth:
+        return None
     rows, columns = np.nonzero(left_HW)
     middle = np.argmin(np.hypot(rows - rows.mean(), columns - columns.mean()))
     height, width = mask_HW.shape

@@ -8,14 +8,6 @@ import pytest
 from jobs import demo
 from jobs.demo import Args
 from pipelines.storage import locate
-from sed import SED, save_model
-from sed.config import nano
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A nano model that has learned nothing."""
-    return str(save_model(SED(nano()), tmp_path_factory.mktemp("model") / "model.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -28,9 +20,9 @@ def checkpoint(tmp_path_factory):
     ],
 )
 def test_wrong_input_ends_with_status_2_and_one_sentence(
-    flags, message, checkpoint, tmp_path, capsys
+    flags, message, random_checkpoint, tmp_path, capsys
 ):
-    flags = {"model": checkpoint, "images": 2, "output": str(tmp_path / "demo")} | flags
+    flags = {"model": str(random_checkpoint), "images": 2, "output": str(tmp_path / "demo")} | flags
     with pytest.raises(SystemExit) as stopped:
         demo.main(Args(**flags))
     assert stopped.value.code == 2
@@ -41,12 +33,12 @@ def test_wrong_input_ends_with_status_2_and_one_sentence(
 
 @pytest.mark.ray
 def test_the_demo_labels_scores_and_when_run_again_has_nothing_to_do(
-    local_ray, checkpoint, tmp_path, capsys
+    local_ray, random_checkpoint, tmp_path, capsys
 ):
     args = Args(
         output=str(tmp_path / "demo"),
         images=4,
-        model=checkpoint,
+        model=str(random_checkpoint),
         rejection="topk:1",
         mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
         json=True,
@@ -67,6 +59,6 @@ def test_the_demo_labels_scores_and_when_run_again_has_nothing_to_do(
     assert any("nothing is left to do" in line for line in said)
     assert json.loads(last) == first
 
-    changed = demo.make_plan(replace(args, rejection="none"), checkpoint, locate(args.output))
+    changed = demo.make_plan(replace(args, rejection="none"), args.model, locate(args.output))
     assert changed.config.overwrite
     assert changed.num_images == 4

@@ -16,13 +16,11 @@ from urllib.request import urlopen
 import pyarrow.parquet as pq
 import pytest
 
-from sed import SED, save_model
-from sed.config import nano
 from tests.fakes import write_photos
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-JOB_SECONDS = 400
+JOB_SECONDS = 600
 
 
 def free_port():
@@ -137,16 +135,16 @@ def table(folder):
 
 
 @pytest.mark.ray
-def test_a_submitted_job_labels_a_folder(cluster, tmp_path):
+@pytest.mark.timeout(1500)
+def test_a_submitted_job_labels_a_folder(cluster, random_checkpoint, tmp_path):
     address, files = cluster
     photos = tmp_path / "photos"
     names = write_photos(photos, 3)
     (photos / "empty.png").touch()
-    checkpoint = save_model(SED(nano()), tmp_path / "model.safetensors")
     output = tmp_path / "output"
     command = [
         "jobs.label",
-        *("--images", str(photos), "--output", str(output), "--model", str(checkpoint)),
+        *("--images", str(photos), "--output", str(output), "--model", str(random_checkpoint)),
         *("--classes", "red ball", "grass", "--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"),
     ]
     done = submit(address, *command)

@@ -25,10 +25,10 @@ RUN = {
 }
 
 
-def write_output(folder, *, num_images=12, classes=None, errors=(), per_shard=5, size=96):
-    """Draw photos to folder/photos and write folder/labels as `label` would."""
+def write_output(folder, *, uri=None, num_images=12, classes=None, errors=(), per_shard=5, size=96):
+    """Draw photos to folder/photos and write folder/output (or `uri`) as `label` would."""
     classes = classes or scenes.vocabulary()
-    output = locate(str(folder / "output"))
+    output = locate(uri or str(folder / "output"))
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     labelled = [label_row(folder / "photos", index, classes, size) for index in range(num_images)]
     failed = [
