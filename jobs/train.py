@@ -47,6 +47,15 @@ class Args(SessionArgs):
     align_steps: int = 900
     """First steps, which train only the encoders (each cell against every class name)."""
 
+    deep_weight: float = 0.0
+    """Weight of an extra loss at strides 8 and 16 through layers that are thrown away; 0: none."""
+
+    decode_every: int = 1
+    """After the align steps, train the decoder in one step of so many."""
+
+    scene_size: int = 256
+    """Side of the training scenes, in pixels; a multiple of 32."""
+
     batch_size: int = 16
     """Images per step, over all workers."""
 
@@ -82,9 +91,13 @@ def check(args: Args) -> None:
         ("--workers", args.workers, 1),
         ("--max-steps", args.max_steps, 1),
         ("--align-steps", args.align_steps, 0),
+        ("--decode-every", args.decode_every, 1),
+        ("--scene-size", args.scene_size, 32),
     ):
         if number < least:
             raise ValueError(f"{flag} must be at least {least}, got {number}")
+    if args.scene_size % 32:
+        raise ValueError(f"--scene-size must be a multiple of 32, got {args.scene_size}")
     if args.batch_size % args.workers:
         raise ValueError(
             f"--batch-size {args.batch_size} must be a multiple of --workers {args.workers}"
@@ -134,7 +147,12 @@ def plan(args: Args) -> Plan:
         batch_size=args.batch_size,
         precision=args.precision,
         seed=args.seed,
-        curriculum=Curriculum(align_steps=args.align_steps),
+        curriculum=Curriculum(
+            align_steps=args.align_steps,
+            deep_weight=args.deep_weight,
+            decode_every=args.decode_every,
+            scene_size=args.scene_size,
+        ),
     )
     output = locate(args.output)
     record = claim(output.at(RUN_FILE), config.digest, asdict(config))

@@ -45,14 +45,23 @@ class Pool:
         return "cuda" if self.num_gpus else "cpu"
 
 
-def choose_pool(workers: int | None, gpus_per_worker: float | None) -> Pool:
-    """Fit the pool to the cluster this process is connected to."""
+def choose_pool(
+    workers: int | None, gpus_per_worker: float | None, *, num_tasks: int | None = None
+) -> Pool:
+    """Fit the pool to the cluster this process is connected to.
+
+    Args:
+        workers: Copies of the model; None: one a GPU, else one for two CPUs.
+        gpus_per_worker: GPUs of each; None: 1 where there are any.
+        num_tasks: There is no work for more copies than this.
+    """
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0)
     per_worker = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
+    size = workers or max(1, int(gpus / per_worker) if per_worker else cpus // 2)
+    size = min(size, num_tasks or size)
     if per_worker:
-        return Pool(workers or max(1, int(gpus / per_worker)), 0, per_worker, None)
-    size = workers or max(1, cpus // 2)
+        return Pool(size, 0, per_worker, None)
     # Actors must never hold every CPU: nothing would be left to decode with.
     return Pool(size, 1 if cpus > size else 0, 0, max(1, cpus // size))
 

@@ -5,9 +5,11 @@ Shapes: B images, N classes, M (image, class) pairs, H W pixels.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor, nn
 
@@ -38,11 +40,21 @@ class Curriculum:
     align_prompts: int = 2
     """Prompt templates that each step draws for that loss."""
 
+    deep_weight: float = 0.0
+    """Weight of the same question asked at strides 8 and 16, by looks and by shapes, through two
+    linear layers that are thrown away afterwards; 0 leaves them out."""
+
+    decode_every: int = 1
+    """After `align_steps`, every so many steps also train the decoder."""
+
     asked: tuple[int, ...] = (6, 8, 10, 12)
     """Classes asked for each image, one of these numbers per batch: those it shows, and others."""
 
     full_names: float = 0.7
     """Share of the batches that ask for full names; the others ask for looks or shapes alone."""
+
+    scene_size: int = 256
+    """Side of the training scenes, in pixels; a multiple of 32."""
 
     label_size: int = 128
     """Side of the label map that the segmentation losses are computed at, in pixels."""
@@ -94,6 +106,13 @@ class Objective(nn.Module):
         self.model = model
         self.curriculum = curriculum
         self.namings = namings()
+        trunk: Any = model.image_encoder.visual.trunk
+        dims = [stage["num_chs"] for stage in trunk.feature_info][1:3]
+        width = sum(len(naming.names) for naming in self.namings[1:])
+        self.deep = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, dim), nn.Conv2d(dim, width, kernel_size=1))
+            for dim in dims
+        )
 
     def forward(self, images_BHW3: Tensor, labels_BHW: Tensor, step: int) -> dict[str, Tensor]:
         """Return the losses to sum.
@@ -107,17 +126,20 @@ class Objective(nn.Module):
         images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 255
         features = self.model.image_encoder(images_B3HW)
         aligned = [self.align(rng, features, naming, labels_BHW) for naming in self.namings]
-        align = torch.stack(aligned).mean()
-        if step < self.curriculum.align_steps:
-            return {"align": align}
+        losses = {"align": torch.stack(aligned).mean()}
+        if self.curriculum.deep_weight:
+            losses["deep"] = self.curriculum.deep_weight * self.ask_deep(features, labels_BHW)
+        since = step - self.curriculum.align_steps
+        if since < 0 or since % self.curriculum.decode_every:
+            return losses
         naming = self.namings[self.choose_naming(rng)]
         labels_BHW = naming.translate(self.shrink(labels_BHW))
         pairs = self.ask(rng, labels_BHW, naming.names)
         needed, place_M = pairs.class_M.unique(return_inverse=True)
         text_NPD = self.model.text_encoder([naming.names[index] for index in needed.tolist()])
         levels_MHW = self.model.levels(features, text_NPD, Pairs(place_M, pairs.counts))
-        losses = level_losses(levels_MHW, labels_BHW, pairs.image_M, pairs.class_M)
-        return {**losses, "align": self.curriculum.align_weight * align}
+        losses["align"] = self.curriculum.align_weight * losses["align"]
+        return losses | level_losses(levels_MHW, labels_BHW, pairs.image_M, pairs.class_M)
 
     def align(
         self, rng: Generator, features: Features, naming: Naming, labels_BHW: Tensor
@@ -130,6 +152,17 @@ class Objective(nn.Module):
         return alignment_loss(
             features.embedding_BDHW, text_NPD, shares_BNHW, self.curriculum.align_temperature
         )
+
+    def ask_deep(self, features: Features, labels_BHW: Tensor) -> Tensor:
+        """Return the loss of the cells of strides 8 and 16 against looks and shapes."""
+        losses = []
+        for layer, level, cell in zip(self.deep, features.pyramid[1:], (8, 16), strict=True):
+            widths = [len(naming.names) for naming in self.namings[1:]]
+            answers = layer(level).float().split(widths, dim=1)
+            for naming, answer_BNHW in zip(self.namings[1:], answers, strict=True):
+                shares = class_shares(naming.translate(labels_BHW), len(naming.names), cell)
+                losses.append(F.cross_entropy(answer_BNHW, shares))
+        return torch.stack(losses).sum()
 
     def choose_naming(self, rng: Generator) -> int:
         """Return which naming this batch asks for."""

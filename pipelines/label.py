@@ -101,7 +101,7 @@ def spread(plan: Plan, run: Run, connect: Callable[[], None], load_model: LoadMo
     from pipelines import cluster  # imports Ray
 
     config = plan.config
-    pool = cluster.choose_pool(config.workers, config.gpus_per_worker)
+    pool = cluster.choose_pool(config.workers, config.gpus_per_worker, num_tasks=len(plan.todo))
     logger.info(
         "Labelling %d images in %d shards with %d workers on %s",
         plan.num_images,

@@ -128,12 +128,13 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 class TrainingScenes(Dataset):
     """The endless series of training scenes of one seed, drawn when they are asked for."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, size: int) -> None:
         self.seed = seed
+        self.size = size
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the picture and the mask of one scene."""
-        scene = scenes.draw(self.seed, number, split="train")
+        scene = scenes.draw(self.seed, number, split="train", size=self.size)
         return scene.image_HW3, scene.mask_HW
 
 
@@ -151,7 +152,10 @@ def training_batches(
     ]
     numbers = [list(range(first, first + share)) for first in firsts]
     return DataLoader(
-        TrainingScenes(config.seed), batch_sampler=numbers, num_workers=1, prefetch_factor=4
+        TrainingScenes(config.seed, config.curriculum.scene_size),
+        batch_sampler=numbers,
+        num_workers=1,
+        prefetch_factor=4,
     )
 
 
@@ -161,7 +165,7 @@ def train_on_worker(setup: dict[str, Any]) -> None:
     torch.set_num_threads(setup["threads"])
     objective = Objective(build_model(config), config.curriculum)
     optimizer = build_optimizer(objective, config)
-    first_step = restore(objective.model, optimizer, setup["resume"]) if setup["resume"] else 0
+    first_step = restore(objective, optimizer, setup["resume"]) if setup["resume"] else 0
     model = ray.train.torch.prepare_model(
         objective.train().to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
         parallel_strategy_kwargs={"find_unused_parameters": True},
@@ -178,7 +182,7 @@ def train_on_worker(setup: dict[str, Any]) -> None:
             if run is not None and step % LOG_EVERY == 0:
                 log(run, losses, step, config)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.max_steps:
-                report(objective.model, optimizer, losses, step + 1)
+                report(objective, optimizer, losses, step + 1)
 
 
 def train_step(
@@ -226,15 +230,19 @@ def log(run: tracking.Run, losses: dict[str, float], step: int, config: TrainCon
 
 
 def report(
-    model: SED, optimizer: torch.optim.Optimizer, losses: dict[str, float], step: int
+    objective: Objective, optimizer: torch.optim.Optimizer, losses: dict[str, float], step: int
 ) -> None:
     """Hand Ray Train a checkpoint after `step` steps; only rank 0 writes one."""
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report({"step": step, **losses})
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_model(model, Path(folder) / MODEL_FILE)
-        state = {"optimizer": optimizer.state_dict(), "step": step}
+        save_model(objective.model, Path(folder) / MODEL_FILE)
+        state = {
+            "optimizer": optimizer.state_dict(),
+            "deep": objective.deep.state_dict(),
+            "step": step,
+        }
         torch.save(state, Path(folder) / STATE_FILE)
         ray.train.report(
             {"step": step, **losses},
@@ -243,12 +251,13 @@ def report(
         )
 
 
-def restore(model: SED, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
+def restore(objective: Objective, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
     """Load weights and optimizer; return the number of steps that were taken."""
     with checkpoint.as_directory() as folder:
         saved = load_model(Path(folder) / MODEL_FILE)
-        model.load_state_dict(saved.state_dict())
+        objective.model.load_state_dict(saved.state_dict())
         state = torch.load(Path(folder) / STATE_FILE, weights_only=True)
+    objective.deep.load_state_dict(state["deep"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]
 

@@ -96,7 +96,7 @@ def cluster():
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        up = wait_until(lambda: head.poll() is not None or answers(f"{address}/api/version"), 90)
+        up = wait_until(lambda: head.poll() is not None or answers(f"{address}/api/version"), 240)
         assert up, (folder / "head.log").read_text()
         assert head.poll() is None, (folder / "head.log").read_text()
         yield address, folder
@@ -116,15 +116,20 @@ def answers(url):
 
 
 def submit(address, *flags):
-    """Run `ray job submit` in the clone."""
-    return subprocess.run(
-        [BIN / "ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", *flags],
-        cwd=ROOT,
-        env=environment(RAY_API_SERVER_ADDRESS=address),
-        capture_output=True,
-        text=True,
-        timeout=JOB_SECONDS,
-    )
+    """Run `ray job submit` in the clone; a head that is still starting says to try again."""
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(
+            [BIN / "ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", *flags],
+            cwd=ROOT,
+            env=environment(RAY_API_SERVER_ADDRESS=address),
+            capture_output=True,
+            text=True,
+            timeout=JOB_SECONDS,
+        )
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(2)
 
 
 def table(folder):

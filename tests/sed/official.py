@@ -48,11 +48,14 @@ def load_recipe(folder):
     return recipe
 
 
-def fill(module, recipe, prefix, seed, *, centre_tap=False):
-    """Give a module of ours the recipe's weights, under the authors' names."""
+def fill(module, recipe, prefix, seed, *, ours="", theirs="", centre_tap=False):
+    """Give a module of ours the recipe's weights, under the authors' names.
+
+    `ours` and `theirs` say where the module stands in the whole model.
+    """
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            key = prefix + official_name(name)
+            key = prefix + official_name(ours + name).removeprefix(theirs)
             value = recipe.weight(key, tuple(tensor.shape), seed)
             if centre_tap and value.ndim == 4 and value.shape[-1] > 1:
                 value = recipe.center_tap(key, value, recipe.is_convt(key))
