@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -84,4 +85,5 @@ def write(path: Path, text_NPD: Tensor) -> None:
         draft.replace(path)
     except (OSError, SafetensorError) as error:
         logger.warning("Text embeddings could not be cached in %s: %s", path.parent, error)
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

@@ -76,7 +76,7 @@ def test_wrong_input_is_answered_in_a_sentence_and_starts_nothing(
 
 def test_a_file_that_is_no_model_is_refused(refused, tmp_path):
     (tmp_path / "model.pth").write_bytes(b"not a model")
-    assert "model.pth is not a checkpoint" in refused(model=str(tmp_path / "model.pth"))
+    assert "model.pth is not a PyTorch checkpoint" in refused(model=str(tmp_path / "model.pth"))
 
 
 def test_folders_without_images_are_refused(refused, tmp_path):

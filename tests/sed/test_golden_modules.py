@@ -91,9 +91,7 @@ def test_cost_map(goldens):
     golden = goldens("mod_cost_map")
     for image, text, expected in zip(golden["img"], golden["text"], golden["out"], strict=True):
         scores_BNPHW = cosine_scores(image.unsqueeze(0), text)
-        torch.testing.assert_close(
-            scores_BNPHW[0].transpose(0, 1), expected, atol=1e-6, rtol=0
-        )
+        torch.testing.assert_close(scores_BNPHW[0].transpose(0, 1), expected, atol=1e-6, rtol=0)
 
 
 def small_decoder(recipe, *, centre_tap=False):

@@ -26,9 +26,7 @@ def test_prompt_templates(shared_dir):
 def test_text_embeddings(goldens, base_model):
     golden = goldens("text_embeddings")
     text_NPD = base_model.embed_classes(golden.meta["classes"])
-    torch.testing.assert_close(
-        text_NPD[:, ::4], golden["text_features"], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(text_NPD[:, ::4], golden["text_features"], atol=1e-6, rtol=0)
     torch.testing.assert_close(text_NPD.mean(dim=1), golden["mean80"], atol=1e-6, rtol=0)
 
 

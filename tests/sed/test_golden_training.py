@@ -42,7 +42,7 @@ def step(goldens, recipe, texts, shared_dir):
     gradients = {name: parameter.grad.clone() for name, parameter in named.items()}
     facts = json.loads((shared_dir / "spec/optimizer_groups_base.json").read_text())
     groups = [
-        {"params": [parameter], **{**facts[name], "betas": tuple(facts[name]["betas"])}}
+        {"params": [parameter], **facts[name], "betas": tuple(facts[name]["betas"])}
         for name, parameter in named.items()
     ]
     total = torch.nn.utils.clip_grad_norm_(named.values(), golden.meta["clip_norm"])
