@@ -112,6 +112,7 @@ def summary(run: dict[str, Any], *, resumed: bool) -> dict[str, Any]:
         "report": f"{run['output']}/report/index.html",
         "run_id": run["run_id"],
         "mlflow_uri": run["mlflow"]["uri"],
+        "mlflow_run_id": run["mlflow"]["run_id"],
         "resumed": resumed,
     }
 
@@ -124,7 +125,10 @@ def describe(result: dict[str, Any]) -> None:
     )
     session.say("Labels: {output}".format(**result))
     session.say("Report: {report}".format(**result))
-    session.say("MLflow: run {run_id} in {mlflow_uri}".format(**result))
+    if result["mlflow_run_id"]:
+        session.say("MLflow: run {mlflow_run_id} in {mlflow_uri}".format(**result))
+    else:
+        session.say("MLflow: nothing recorded, {mlflow_uri} did not answer".format(**result))
 
 
 if __name__ == "__main__":
