@@ -44,6 +44,9 @@ class Args(SessionArgs):
     max_steps: int = 2300
     """Steps of the optimizer."""
 
+    text_steps: int = 160
+    """Steps before the first that give the class names directions of their own, without images."""
+
     align_steps: int = 900
     """First steps, which train only the encoders (each cell against every class name)."""
 
@@ -90,6 +93,7 @@ def check(args: Args) -> None:
     for flag, number, least in (
         ("--workers", args.workers, 1),
         ("--max-steps", args.max_steps, 1),
+        ("--text-steps", args.text_steps, 0),
         ("--align-steps", args.align_steps, 0),
         ("--decode-every", args.decode_every, 1),
         ("--scene-size", args.scene_size, 32),
@@ -144,6 +148,7 @@ def plan(args: Args) -> Plan:
     config = TrainConfig(
         model=args.model,
         max_steps=args.max_steps,
+        text_steps=args.text_steps,
         batch_size=args.batch_size,
         precision=args.precision,
         seed=args.seed,

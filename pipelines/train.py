@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipelines import scenes, tracking
 from pipelines.curriculum import Curriculum, Objective
 from pipelines.storage import Location
+from pipelines.warmup import spread_names
 from sed import SED, load_model, save_model
 from sed.checkpoint import MODEL_FILE
 from sed.config import PRESETS
@@ -42,6 +43,9 @@ class TrainConfig:
 
     max_steps: int = 2300
     """Steps of the optimizer."""
+
+    text_steps: int = 160
+    """Steps before the first, on class names alone: see `pipelines.warmup`."""
 
     batch_size: int = 16
     """Scenes per step, over all workers."""
@@ -105,6 +109,9 @@ def build_model(config: TrainConfig) -> SED:
     for name, parameter in model.image_encoder.named_parameters():
         if name.endswith(".gamma"):
             nn.init.constant_(parameter, 0.1)
+    if config.text_steps:
+        cosine = spread_names(model.text_encoder, steps=config.text_steps, seed=config.seed)
+        logger.info("Class names spread in %d steps: cosine %.3f", config.text_steps, cosine)
     return model
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sed.config import SEDConfig
     from sed.model import SED, ClassScores, Segmentation
     from sed.rejection import Rejection
-    from sed.vocabulary import vocabulary
+    from sed.vocabularies import vocabulary
 
 MODULES = {
     "SED": "model",
@@ -29,7 +29,7 @@ MODULES = {
     "load_model": "checkpoint",
     "save_model": "checkpoint",
     "source_config": "checkpoint",
-    "vocabulary": "vocabulary",
+    "vocabulary": "vocabularies",
 }
 
 __all__ = [

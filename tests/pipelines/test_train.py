@@ -23,6 +23,7 @@ from sed import load_model
 
 TINY = TrainConfig(
     max_steps=2,
+    text_steps=2,
     batch_size=2,
     precision="fp32",
     checkpoint_every=1,

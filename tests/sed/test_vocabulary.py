@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sed.vocabulary import NAMES, vocabulary
+from sed.vocabularies import NAMES, vocabulary
 
 SIZES = {
     "coco171": 171,
@@ -45,3 +45,12 @@ def test_an_unknown_vocabulary_is_an_error_that_lists_the_known_ones():
 def test_vocabularies_equal_the_official_class_names(shared_dir, name):
     facts = json.loads((shared_dir / "spec/facts/class_names.json").read_text(encoding="utf-8"))
     assert vocabulary(name) == facts["coco" if name == "coco171" else name]
+
+
+def test_the_public_name_stays_a_function_whatever_was_imported_first():
+    import sed
+    import sed.vocabularies
+
+    assert callable(sed.vocabulary)
+    for name in sed.__all__:
+        assert type(getattr(sed, name)).__name__ != "module", name

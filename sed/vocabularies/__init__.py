@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "vocabularies"
+FOLDER = Path(__file__).parent
 NAMES = ("coco171", "ade150", "ade847", "pc59", "pc459", "voc20", "voc20b")
 
 
