@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sed.chunks import chunk_length, map_chunks
+from sed.chunks import chunk_length, slices
 
 EPSILON = 1e-6
 
@@ -37,6 +37,8 @@ class ClassAttention(nn.Module):
             counts: Pairs of each image; they sum to M.
             pool: Cells averaged along each side before the attention.
         """
+        if pool == 1 and not torch.is_grad_enabled():
+            return self.add_in_parts(x_MCHW, counts)
         size = x_MCHW.shape[2:]
         pooled = F.avg_pool2d(x_MCHW, pool) if pool > 1 else x_MCHW
         mixed = torch.cat([self.mix(image) for image in pooled.split(list(counts))])
@@ -44,15 +46,23 @@ class ClassAttention(nn.Module):
             mixed = F.interpolate(mixed, size=size, mode="bilinear", align_corners=True)
         return x_MCHW + mixed
 
+    def add_in_parts(self, x_MCHW: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return x plus its mix, a few locations of an image at a time: the same in less memory."""
+        x_MCL = x_MCHW.flatten(2)
+        out_MCL = torch.empty_like(x_MCL)
+        for x_NCL, out_NCL in zip(
+            x_MCL.split(list(counts)), out_MCL.split(list(counts)), strict=True
+        ):
+            num_classes, dim, num_locations = x_NCL.shape
+            length = chunk_length(16 * num_classes * dim, x_NCL.device)
+            for part in slices(num_locations, length):
+                mixed_LNC = self.mix_locations(x_NCL[..., part].permute(2, 0, 1).contiguous())
+                out_NCL[..., part] = x_NCL[..., part] + mixed_LNC.permute(1, 2, 0)
+        return out_MCL.unflatten(2, x_MCHW.shape[2:])
+
     def mix(self, x_NCHW: Tensor) -> Tensor:
         """Return the classes of one image after attention and MLP, x_NCHW."""
-        x_LNC = x_NCHW.flatten(2).permute(2, 0, 1)
-        num_classes, dim = x_NCHW.shape[:2]
-        (x_LNC,) = map_chunks(
-            lambda part: (self.mix_locations(x_LNC[part].contiguous()),),
-            len(x_LNC),
-            chunk_length(16 * num_classes * dim, x_NCHW.device),
-        )
+        x_LNC = self.mix_locations(x_NCHW.flatten(2).permute(2, 0, 1))
         return x_LNC.permute(1, 2, 0).unflatten(2, x_NCHW.shape[2:])
 
     def mix_locations(self, x_LNC: Tensor) -> Tensor:
