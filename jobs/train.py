@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipelines.train import TrainConfig
 
 RUN_FILE = "train.json"
-KNOWN_DATASETS = ("scenes",)
 
 
 @dataclass(frozen=True, kw_only=True)
