@@ -90,8 +90,7 @@ def load_model(
     model = build(config, state, path)
     model.digest = file_digest(path)
     model.eval().requires_grad_(False).to(device)
-    if model.device.type == "cuda":
-        model.image_encoder.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
     if compile:
         model.image_encoder.compile()
     return model
@@ -155,7 +154,10 @@ def save_model(model: "SED", path: str | Path, *, dtype: torch.dtype = torch.flo
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
+        for name, tensor in model.state_dict().items()
+    }
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(model.config))}
     draft = path.with_suffix(".tmp")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, draft, metadata)
@@ -183,7 +185,7 @@ def read_ours(path: Path) -> tuple[dict[str, Tensor], SEDConfig]:
     """Read one of our checkpoints."""
     config = read_config(path)
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).float() for name in file.keys()}, config  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118
 
 
 def read_official(path: Path) -> tuple[dict[str, Tensor], SEDConfig]:
@@ -284,8 +286,8 @@ def build(config: SEDConfig, state: Mapping[str, Tensor], path: Path) -> "SED":
     """
     model = without_memory(config)
     check_tensors(state, model.state_dict(), path)
-    weights = {name: tensor.float() for name, tensor in state.items()}
-    model.load_state_dict(weights, assign=True)
+    floats = {name: tensor.float() for name, tensor in state.items() if tensor.is_floating_point()}
+    model.load_state_dict({**state, **floats}, assign=True)
     model.restore_constants()
     return model
 

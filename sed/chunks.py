@@ -37,7 +37,15 @@ def map_chunks(
     for part in slices(total, length):
         pieces = function(part)
         if not results:
-            results = tuple(piece.new_empty((total, *piece.shape[1:])) for piece in pieces)
+            results = tuple(room_for(piece, total) for piece in pieces)
         for result, piece in zip(results, pieces, strict=True):
             result[part] = piece
     return results
+
+
+def room_for(piece: Tensor, total: int) -> Tensor:
+    """Return an empty tensor of `total` items that are like those of `piece`, in its layout."""
+    channels_last = piece.ndim == 4 and piece.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (total, *piece.shape[1:])
+    return torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=layout)

@@ -32,13 +32,16 @@ class ClassAttention(nn.Module):
     def forward(self, x_MCHW: Tensor, counts: Sequence[int], pool: int = 1) -> Tensor:
         """Return x plus what each pair learned from the other classes of its image.
 
+        Without pooling, and where no gradients are recorded, x itself is changed.
+
         Args:
             x_MCHW: Pairs, those of one image behind each other.
             counts: Pairs of each image; they sum to M.
             pool: Cells averaged along each side before the attention.
         """
         if pool == 1 and not torch.is_grad_enabled():
-            return self.add_in_parts(x_MCHW, counts)
+            self.add_in_parts(x_MCHW, counts)
+            return x_MCHW
         size = x_MCHW.shape[2:]
         pooled = F.avg_pool2d(x_MCHW, pool) if pool > 1 else x_MCHW
         mixed = torch.cat([self.mix(image) for image in pooled.split(list(counts))])
@@ -46,19 +49,13 @@ class ClassAttention(nn.Module):
             mixed = F.interpolate(mixed, size=size, mode="bilinear", align_corners=True)
         return x_MCHW + mixed
 
-    def add_in_parts(self, x_MCHW: Tensor, counts: Sequence[int]) -> Tensor:
-        """Return x plus its mix, a few locations of an image at a time: the same in less memory."""
-        x_MCL = x_MCHW.flatten(2)
-        out_MCL = torch.empty_like(x_MCL)
-        for x_NCL, out_NCL in zip(
-            x_MCL.split(list(counts)), out_MCL.split(list(counts)), strict=True
-        ):
-            num_classes, dim, num_locations = x_NCL.shape
-            length = chunk_length(16 * num_classes * dim, x_NCL.device)
-            for part in slices(num_locations, length):
-                mixed_LNC = self.mix_locations(x_NCL[..., part].permute(2, 0, 1).contiguous())
-                out_NCL[..., part] = x_NCL[..., part] + mixed_LNC.permute(1, 2, 0)
-        return out_MCL.unflatten(2, x_MCHW.shape[2:])
+    def add_in_parts(self, x_MCHW: Tensor, counts: Sequence[int]) -> None:
+        """Add its mix to x, a few locations of an image at a time: the same in less memory."""
+        for x_NCHW in x_MCHW.split(list(counts)):
+            num_classes, dim, height, width = x_NCHW.shape
+            length = chunk_length(16 * num_classes * dim * width, x_NCHW.device)
+            for rows in slices(height, length):
+                x_NCHW[:, :, rows] += self.mix(x_NCHW[:, :, rows])
 
     def mix(self, x_NCHW: Tensor) -> Tensor:
         """Return the classes of one image after attention and MLP, x_NCHW."""

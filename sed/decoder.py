@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sed.chunks import chunk_length, map_chunks
+from sed.chunks import chunk_length, map_chunks, slices
 from sed.class_attention import ClassAttention
 from sed.config import SEDConfig
 from sed.rejection import Rejection
@@ -102,12 +102,16 @@ class DecoderBlock(nn.Module):
         self.fuse = Fuse(in_dim + cost_dim, out_dim)
 
     def mix(self, x_MCHW: Tensor, counts: Sequence[int], pool: int = 1) -> Tensor:
-        """Let each pair see its neighbourhood and the other classes of its image, x_MCHW."""
-        (x_MCHW,) = map_chunks(
-            lambda part: (self.space(x_MCHW[part]),),
-            len(x_MCHW),
-            chunk_length(4 * x_MCHW[0].numel(), x_MCHW.device) if len(x_MCHW) else 1,
-        )
+        """Let each pair see its neighbourhood and the other classes of its image, x_MCHW.
+
+        Where no gradients are recorded, `x_MCHW` itself is changed: that saves a copy.
+        """
+        if torch.is_grad_enabled():
+            return self.classes(self.space(x_MCHW), counts, pool)
+        if len(x_MCHW):
+            length = chunk_length(4 * x_MCHW[0].numel(), x_MCHW.device)
+            for part in slices(len(x_MCHW), length):
+                x_MCHW[part] = self.space(x_MCHW[part])
         return self.classes(x_MCHW, counts, pool)
 
     def grow(self, x_MCHW: Tensor, image_MGHW: Tensor, cost_MGHW: Tensor) -> Tensor:
@@ -151,21 +155,21 @@ class Decoder(nn.Module):
         self,
         cost_MCHW: Tensor,
         scores_MPHW: Tensor,
-        pyramid: Sequence[Tensor],
+        guidance: Sequence[Tensor],
         pairs: Pairs,
         rejection: Rejection,
     ) -> tuple[Tensor, Pairs]:
         """Return logits_MHW at stride 4 of the pairs that survive the rejection, and these pairs.
 
         Args:
-            cost_MCHW: Embedded cost map of the pairs.
+            cost_MCHW: Embedded cost map of the pairs; its memory is used for the result.
             scores_MPHW: Cosines of the pairs; they guide every block.
-            pyramid: The encoder's features at strides 4, 8 and 16, each (B, C, H, W).
+            guidance: From `guide_by_image`.
             pairs: Which pairs these are.
             rejection: What may drop pairs before each block.
         """
         x, cost = cost_MCHW, scores_MPHW
-        for level, image_BGHW in enumerate(self.guide_by_image(pyramid)):
+        for level, image_BGHW in enumerate(guidance):
             if rejection.acts_at(level):
                 logits_MHW = self.head(level, x)
                 keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
@@ -186,7 +190,8 @@ class Decoder(nn.Module):
         """Return the logits_MHW that the losses need: final, then strides 32, 16 and 8.
 
         The encoder's features come detached, and the three early heads read detached features:
-        they learn to reject without changing what they look at (section 3.4).
+        they learn to reject without changing what they look at (section 3.4). Where no gradients
+        are recorded, the memory of `cost_MCHW` is used for the result.
         """
         x, cost, early = cost_MCHW, scores_MPHW, []
         guidance = self.guide_by_image([features.detach() for features in pyramid])

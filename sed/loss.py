@@ -30,19 +30,53 @@ def level_losses(
         image_M: Image index of each pair.
         class_M: Class index of each pair.
     """
-    targets_MHW = (labels_BHW[image_M] == class_M.view(-1, 1, 1)).float()
-    size = labels_BHW.shape[1:]
-    losses = {}
-    for name, logits_MHW in zip(LEVEL_NAMES, levels_MHW, strict=True):
-        resized = F.interpolate(
-            logits_MHW.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False
-        )
-        losses[name] = F.binary_cross_entropy_with_logits(resized.squeeze(1), targets_MHW)
+    resized, targets_MHW = at_label_size(levels_MHW, labels_BHW, image_M, class_M)
+    losses = [F.binary_cross_entropy_with_logits(logits, targets_MHW) for logits in resized]
+    return dict(zip(LEVEL_NAMES, losses, strict=True))
+
+
+def overlap_losses(
+    levels_MHW: Sequence[Tensor], labels_BHW: Tensor, image_M: Tensor, class_M: Tensor
+) -> list[Tensor]:
+    """Return one Dice loss per level, over the pairs whose class the image shows.
+
+    Not part of the paper: it counts every object alike, so that a small one is not outweighed.
+    Arguments as for `level_losses`.
+    """
+    resized, targets_MHW = at_label_size(levels_MHW, labels_BHW, image_M, class_M)
+    area_M = targets_MHW.sum(dim=(1, 2))
+    losses = []
+    for logits_MHW in resized:
+        scores_MHW = logits_MHW.sigmoid()
+        common_M = (scores_MHW * targets_MHW).sum(dim=(1, 2))
+        dice_M = 2 * common_M / (scores_MHW.sum(dim=(1, 2)) + area_M).clamp(min=1)
+        losses.append((1 - dice_M)[area_M > 0].mean())
     return losses
 
 
+def at_label_size(
+    levels_MHW: Sequence[Tensor], labels_BHW: Tensor, image_M: Tensor, class_M: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """Return the logits of every level, resized to the labels, and where each class is."""
+    targets_MHW = (labels_BHW[image_M] == class_M.view(-1, 1, 1)).float()
+    resized = [
+        F.interpolate(
+            logits_MHW.unsqueeze(1).float(),
+            size=labels_BHW.shape[1:],
+            mode="bilinear",
+            align_corners=False,
+        ).squeeze(1)
+        for logits_MHW in levels_MHW
+    ]
+    return resized, targets_MHW
+
+
 def alignment_loss(
-    embedding_BDHW: Tensor, text_NPD: Tensor, shares_BNHW: Tensor, temperature: float
+    embedding_BDHW: Tensor,
+    text_NPD: Tensor,
+    shares_BNHW: Tensor,
+    temperature: float,
+    weights_N: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy between a cell's similarity to each class and what it shows.
 
@@ -54,10 +88,11 @@ def alignment_loss(
         text_NPD: Unit vectors of all classes.
         shares_BNHW: Share of each cell's pixels that belong to each class; sums to 1 over N.
         temperature: Divides the cosines.
+        weights_N: Weight of each class; None weighs all alike.
     """
     mean_N1D = text_NPD.mean(dim=1, keepdim=True)
     cosines_BNHW = cosine_scores(embedding_BDHW.float(), mean_N1D.float()).squeeze(2)
-    return F.cross_entropy(cosines_BNHW / temperature, shares_BNHW)
+    return F.cross_entropy(cosines_BNHW / temperature, shares_BNHW, weights_N)
 
 
 def class_shares(labels_BHW: Tensor, num_classes: int, cell: int) -> Tensor:

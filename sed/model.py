@@ -18,10 +18,12 @@ from sed.config import SEDConfig
 from sed.cost_map import CostMap, cosine_scores
 from sed.decoder import Decoder, Pairs
 from sed.embeddings import EmbeddingCache
-from sed.encoder import Features, ImageEncoder, build_towers
+from sed.encoder import Essence, Features, ImageEncoder, build_towers
+from sed.photo import to_rgb, upright
 from sed.rejection import Rejection
 from sed.resize import fit_square, resize_shortest_edge, to_model_input
 from sed.text import PROMPTS, TextEncoder
+from sed.uncertainty import Uncertainty, measure
 from sed.upsample import label_map
 
 KEEP_ALL = Rejection()
@@ -36,6 +38,20 @@ class ClassScores:
 
     candidates_K: Tensor
     """Index of each of these classes, ascending."""
+
+    def label_map(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return labels_HW and confidence_HW at the image's own size; see `sed.upsample`."""
+        return label_map(self.logits_KHW, self.candidates_K, height=height, width=width)
+
+    def confidence(self) -> Tensor:
+        """Return the probability of the best class at the decoder's resolution, confidence_HW."""
+        if not len(self.candidates_K):
+            return torch.zeros(self.logits_KHW.shape[1:])
+        return self.logits_KHW.amax(dim=0).float().sigmoid()
+
+    def uncertainty(self) -> Uncertainty:
+        """Return how uncertain the scores are."""
+        return measure(self.logits_KHW, self.candidates_K)
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,7 @@ class SED(nn.Module):
         self.decoder = Decoder(config, num_prompts=num_prompts, encoder_dims=(fine, middle, coarse))
         self.embeddings = EmbeddingCache(self.text_encoder)
         self.digest = ""
+        self.to(memory_format=torch.channels_last)  # convolutions of few channels: twice as fast
 
     @property
     def device(self) -> torch.device:
@@ -84,6 +101,17 @@ class SED(nn.Module):
             ValueError: No class, or a name that is empty.
         """
         return self.embeddings.get(check_classes(classes))
+
+    def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
+        """Return a photo as the encoder sees it, image_3HW on the model's device.
+
+        Args:
+            pixels_HW3: RGB, uint8; resized to `config.short_side` as the published evaluation does.
+
+        Raises:
+            ValueError: The array is not (H, W, 3) of uint8.
+        """
+        return to_model_input(pixels_HW3, self.config.image_size, self.device)
 
     @torch.inference_mode()
     def forward(
@@ -129,15 +157,21 @@ class SED(nn.Module):
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images_B3HW.shape)}")
         if not images_B3HW.is_floating_point():
             raise ValueError(f"images must be floats in [0, 1], got {images_B3HW.dtype}")
-        images_B3HW = fit_square(images_B3HW.to(self.device), self.config.image_size)
-        if self.device.type == "cuda":
-            images_B3HW = images_B3HW.contiguous(memory_format=torch.channels_last)
+        images_B3HW = fit_square(images_B3HW.to(self.device, torch.float32), self.config.image_size)
+        images_B3HW = images_B3HW.contiguous(memory_format=torch.channels_last)
         with self.autocast():
             return self.image_encoder(images_B3HW)
 
     @torch.inference_mode()
+    def condense(self, features: Features) -> Essence:
+        """Return what the decoder needs of the encoder's features, whatever the classes are."""
+        with self.autocast():
+            coarse, middle, fine = self.decoder.guide_by_image(features.pyramid)
+        return Essence(features.embedding_BDHW, (coarse, middle, fine))
+
+    @torch.inference_mode()
     def decode(
-        self, features: Features, text_NPD: Tensor, rejection: Rejection | None = None
+        self, features: Features | Essence, text_NPD: Tensor, rejection: Rejection | None = None
     ) -> list[ClassScores]:
         """Return the surviving classes of each image of `features`, and their logits.
 
@@ -148,10 +182,11 @@ class SED(nn.Module):
         pairs = Pairs.all(len(features.embedding_BDHW), len(text_NPD), self.device)
         if not len(pairs.class_M):
             return []
+        essence = features if isinstance(features, Essence) else self.condense(features)
         with self.autocast():
-            scores_MPHW, cost_MCHW = self.embed_costs(features, text_NPD, pairs)
+            scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
             logits_MHW, pairs = self.decoder(
-                cost_MCHW, scores_MPHW, features.pyramid, pairs, rejection or KEEP_ALL
+                cost_MCHW, scores_MPHW, essence.guidance, pairs, rejection or KEEP_ALL
             )
         parts = zip(
             logits_MHW.float().split(pairs.counts), pairs.class_M.split(pairs.counts), strict=True
@@ -159,7 +194,7 @@ class SED(nn.Module):
         return [ClassScores(logits_KHW, class_K) for logits_KHW, class_K in parts]
 
     def embed_costs(
-        self, features: Features, text_NPD: Tensor, pairs: Pairs
+        self, features: Features | Essence, text_NPD: Tensor, pairs: Pairs
     ) -> tuple[Tensor, Tensor]:
         """Return the cosines of each (image, class) pair, scores_MPHW, and cost_MCHW."""
         with torch.autocast(self.device.type, enabled=False):
@@ -199,7 +234,8 @@ class SED(nn.Module):
         """Label every pixel of one photo, at the photo's own size.
 
         Args:
-            image: A Pillow image of any mode, or an (H, W, 3) array of uint8.
+            image: A Pillow image of any mode, or an (H, W, 3) array of uint8. Its EXIF orientation
+                is applied, transparent pixels become white.
             classes: Names, or their embeddings from `embed_classes`.
             rejection: Which classes to drop on the way; None keeps all.
 
@@ -208,14 +244,10 @@ class SED(nn.Module):
         """
         text_NPD = classes if isinstance(classes, Tensor) else self.embed_classes(classes)
         photo = image if isinstance(image, Image.Image) else array_to_image(image)
-        small = resize_shortest_edge(
-            photo.convert("RGB"), self.config.short_side, self.config.long_side
-        )
-        image_3HW = to_model_input(np.array(small), self.config.image_size, self.device)
-        (scores,) = self.score(image_3HW.unsqueeze(0), text_NPD, rejection)
-        labels_HW, confidence_HW = label_map(
-            scores.logits_KHW, scores.candidates_K, height=photo.height, width=photo.width
-        )
+        photo = to_rgb(upright(photo))
+        small = resize_shortest_edge(photo, self.config.short_side, self.config.long_side)
+        (scores,) = self.score(self.prepare(np.array(small)).unsqueeze(0), text_NPD, rejection)
+        labels_HW, confidence_HW = scores.label_map(photo.height, photo.width)
         return Segmentation(
             labels=labels_HW.cpu().numpy(),
             confidence=confidence_HW.cpu().numpy(),

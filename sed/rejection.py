@@ -83,7 +83,7 @@ class Threshold:
         return (best_N.sigmoid() >= probability) | (best_N == best_N.max())
 
     def __str__(self) -> str:
-        return "prob:" + ",".join(f"{p:g}" for p in self.probabilities)
+        return "prob:" + ",".join(map(str, self.probabilities))
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,15 @@ def read_file(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"rejection file {str(path)!r} does not exist")
     try:
-        return json.loads(path.read_text())["rejection"]
+        text = json.loads(path.read_text())["rejection"]
+        if not isinstance(text, str) or text.endswith(".json"):
+            raise TypeError(f"a policy is a text, got {text!r}")
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f'{str(path)!r} is not a rejection file: expected a JSON object with "rejection"'
+            f"{str(path)!r} is not a rejection file: expected a JSON object with "
+            f'"rejection": a policy like "topk:8" ({error})'
         ) from error
+    return text
 
 
 def check_levels(name: str, values: tuple[float, ...]) -> None:

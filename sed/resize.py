@@ -40,7 +40,7 @@ def to_model_input(
     Raises:
         ValueError: The array is not (H, W, 3) of uint8.
     """
-    pixels = torch.as_tensor(image_HW3)
+    pixels = image_HW3 if isinstance(image_HW3, Tensor) else torch.tensor(image_HW3)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
         raise ValueError(
             f"expected an (H, W, 3) array of uint8, got {tuple(pixels.shape)} of {pixels.dtype}"

@@ -61,6 +61,9 @@ def test_a_folder_of_a_training_is_a_source(small, tmp_path):
 def test_half_precision_on_disk_is_float32_in_memory(small, tmp_path):
     model = load_model(save_model(small, tmp_path / "half.safetensors", dtype=torch.float16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    counters = [v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")]
+    assert counters
+    assert {counter.dtype for counter in counters} == {torch.int64}
 
 
 def test_the_bundled_model_loads():

@@ -114,6 +114,13 @@ def decoder_inputs(parts, golden):
     return parts["cost_map"](scores_MPHW), scores_MPHW, pyramid, pairs
 
 
+def decode(parts, inputs, rejection):
+    """What the decoder makes of `decoder_inputs` without gradients."""
+    cost_MCHW, scores_MPHW, pyramid, pairs = inputs
+    guidance = parts["decoder"].guide_by_image(pyramid)
+    return parts["decoder"](cost_MCHW, scores_MPHW, guidance, pairs, rejection)
+
+
 @pytest.mark.parametrize("name", ["mod_aggregator_B1", "mod_aggregator_B2"])
 def test_small_decoder_at_every_level(goldens, recipe, name):
     golden, parts = goldens(name), small_decoder(recipe)
@@ -125,7 +132,7 @@ def test_small_decoder_at_every_level(goldens, recipe, name):
         logits_BNHW = logits_MHW.unflatten(0, expected.shape[:2])
         torch.testing.assert_close(logits_BNHW, expected, **CLOSE)
     with torch.inference_mode():
-        final_MHW, _ = parts["decoder"](*inputs, Rejection())
+        final_MHW, _ = decode(parts, inputs, Rejection())
     torch.testing.assert_close(final_MHW.clone(), golden["final"].flatten(0, 1), **CLOSE)
 
 
@@ -143,8 +150,8 @@ def test_small_decoder_rejects_the_same_classes(goldens, recipe, index):
             return keep_N
 
     with torch.inference_mode():
-        inputs = decoder_inputs(parts, golden)
-        logits_MHW, pairs = parts["decoder"](*inputs, Rejection((Watched((golden.meta["k"],)),)))
+        policy = Rejection((Watched((golden.meta["k"],)),))
+        logits_MHW, pairs = decode(parts, decoder_inputs(parts, golden), policy)
     for level, classes in enumerate(kept):
         assert classes.tolist() == golden[f"kept{level}"].tolist()
     assert pairs.class_M.tolist() == golden["kept2"].tolist()

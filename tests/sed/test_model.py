@@ -21,7 +21,9 @@ def model():
     with torch.no_grad():
         model.text_encoder.text.token_embedding.weight.mul_(20)
         for parameter in model.image_encoder.parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim > 1:
+                torch.nn.init.kaiming_normal_(parameter)
+            else:
                 parameter.add_(0.1 * torch.randn_like(parameter))
         model.cost_map.embed.weight.mul_(10)
     return model
@@ -130,6 +132,30 @@ def test_segment_takes_names_or_their_embeddings(model, text_NPD):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_segment_takes_any_pillow_mode(model, text_NPD, mode):
     assert model.segment(Image.new(mode, (50, 40)), text_NPD).labels.shape == (40, 50)
+
+
+def test_segment_sees_what_a_person_sees(model, text_NPD):
+    """Transparency is white, 16 bit are scaled and the camera's orientation is applied."""
+    generator = np.random.default_rng(0)
+    grey = generator.integers(0, 256, (40, 50), dtype=np.uint8)
+
+    def labels(image):
+        return model.segment(image, text_NPD).confidence
+
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(labels(deep), labels(Image.fromarray(grey)))
+    alpha = Image.fromarray(grey).convert("RGBA")
+    alpha.putalpha(0)
+    np.testing.assert_array_equal(labels(alpha), labels(Image.new("RGB", (50, 40), "white")))
+    sideways = Image.fromarray(grey)
+    sideways.getexif()[0x0112] = 6
+    turned = Image.fromarray(np.rot90(grey, -1))
+    np.testing.assert_array_equal(labels(sideways), labels(turned))
+
+
+def test_images_of_double_precision_are_taken(model, text_NPD):
+    images = torch.rand(1, 3, 256, 256, dtype=torch.float64)
+    torch.testing.assert_close(model(images, text_NPD), model(images.float(), text_NPD))
 
 
 @pytest.mark.parametrize(

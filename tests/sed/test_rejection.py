@@ -65,13 +65,21 @@ def test_wrong_text_forms_are_named(text):
         Rejection.parse(text)
 
 
+def test_thresholds_keep_every_digit():
+    assert str(Rejection.parse("prob:0.12345678")) == "prob:0.12345678"
+
+
 def test_a_file_holds_a_text_form(tmp_path):
     path = tmp_path / "rejection.json"
     path.write_text('{"rejection": "fixed:64+topk:8"}')
     assert str(Rejection.parse(str(path))) == "fixed:64+topk:8"
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"policy": "topk:8"}', '{"rejection": "best:3"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"policy": "topk:8"}', '{"rejection": "best:3"}', '{"rejection": 8}',
+     '{"rejection": "rejection.json"}'],
+)  # fmt: skip
 def test_a_wrong_file_is_an_error(tmp_path, content):
     path = tmp_path / "rejection.json"
     path.write_text(content)
