@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from pipelines.export.colours import voc_colours
+from tests.pipelines.export.corpora import (
+    CLASSES,
+    export_alone,
+    many,
+    masks_of,
+    read_json,
+    read_png,
+    write_labels,
+)
+
+
+def label_map(out):
+    """Read labelmap.txt as CVAT does: name and colour of each line that is no comment."""
+    lines = (out / "labelmap.txt").read_text(encoding="utf-8").splitlines()
+    fields = [line.strip().split(":") for line in lines if line.strip() and line[0] != "#"]
+    assert all(len(field) == 4 for field in fields)
+    return {name: tuple(map(int, colour.split(","))) for name, colour, _, _ in fields}
+
+
+def test_voc_colours_are_those_of_pascal_voc():
+    colours_N3 = voc_colours()
+    assert colours_N3[[0, 1, 15, 255]].tolist() == [
+        [0, 0, 0],
+        [128, 0, 0],
+        [192, 128, 128],
+        [224, 224, 192],
+    ]
+    assert len(np.unique(colours_N3, axis=0)) == 256
+
+
+@pytest.mark.parametrize("classes", [CLASSES, many(255), ["background", "a:b", "a_b", "#c"]])
+def test_every_colour_is_in_the_label_map(tmp_path, classes):
+    labels = write_labels(tmp_path, classes=classes)
+    export_alone(labels, "cvat", tmp_path / "out")
+    found = label_map(tmp_path / "out")
+    assert len(found) == len(classes) + 1
+    assert next(iter(found.values())) == (0, 0, 0)
+    index = {colour: number - 1 for number, colour in enumerate(found.values())}
+    names = (tmp_path / "out/ImageSets/Segmentation/default.txt").read_text().splitlines()
+    for name, (_, mask_HW) in zip(names, masks_of(labels, len(classes)), strict=True):
+        colours_HW3 = read_png(tmp_path, "out", "SegmentationClass", f"{name}.png")
+        found_HW = [[index[tuple(colour)] for colour in line] for line in colours_HW3.tolist()]
+        np.testing.assert_array_equal(found_HW, mask_HW)
+        # Objects keep black from being imported as a class.
+        objects_HW3 = read_png(tmp_path, "out", "SegmentationObject", f"{name}.png")
+        np.testing.assert_array_equal(objects_HW3, colours_HW3)
+
+
+def test_labels_for_cvat_are_those_of_the_label_map(tmp_path):
+    export_alone(write_labels(tmp_path), "cvat", tmp_path / "out")
+    labels = read_json(tmp_path, "out", "labels.json")
+    colours = ["#{:02x}{:02x}{:02x}".format(*c) for c in label_map(tmp_path / "out").values()]
+    assert [label["name"] for label in labels] == CLASSES
+    assert [label["color"] for label in labels] == colours[1:]
+
+
+def test_more_than_255_classes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at most 255 classes, these labels have 256"):
+        export_alone(write_labels(tmp_path, classes=many(256)), "cvat", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
