@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +12,10 @@ import tyro
 
 import sed
 from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+from pipelines import datasets as available
 from pipelines import tracking
 from pipelines.datasets import Labelled, load, split_spec
+from pipelines.plan import check_gpus
 from pipelines.results import Result, document, metrics, table
 from pipelines.storage import locate
 from sed.checkpoint import check_source, file_digest
@@ -30,7 +31,8 @@ class Args(SessionArgs):
     """nano (bundled), a checkpoint's path, or models:/NAME/VERSION."""
 
     dataset: Repeatable = ()
-    """NAME or NAME=URI, one or several; this version has scenes and scenes-unseen."""
+    """NAME or NAME=URI, one or several; this version has scenes, scenes-unseen, and labels=URI of
+    what jobs.label wrote."""
 
     rejection: Repeatable = ()
     """Which classes to drop on the way; each of several is measured: none (default), topk:K,
@@ -76,14 +78,15 @@ def check(args: Args) -> Plan:
     datasets = [split_spec(spec) for spec in dict.fromkeys(chain.from_iterable(args.dataset))]
     if not datasets:
         raise ValueError("no dataset given; try --dataset scenes")
+    for name, uri in datasets:
+        available.check(name, uri)
     rejections = [sed.Rejection.parse(text) for text in chain.from_iterable(args.rejection)]
     for name, number in [("limit", args.limit), ("batch-size", args.batch_size)]:
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1 image, got {number}")
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
-    if args.gpus_per_worker is not None and args.gpus_per_worker < 0:
-        raise ValueError(f"--gpus-per-worker cannot be negative, got {args.gpus_per_worker}")
+    check_gpus(args.gpus_per_worker)
     if args.seed < 0:
         raise ValueError(f"--seed cannot be negative, got {args.seed}")
     if args.output is not None:
@@ -128,10 +131,11 @@ def measure(args: Args, plan: Plan, data: Labelled) -> list[Result]:
     """Evaluate one dataset under every rejection."""
     from pipelines.cluster import choose_pool
     from pipelines.evaluate import evaluate
+    from pipelines.weights import share_weights
 
     return evaluate(
         data,
-        load_model=partial(sed.load_model, plan.checkpoint),
+        load_model=share_weights(plan.checkpoint),
         rejections=plan.rejections,
         pool=choose_pool(args.workers, args.gpus_per_worker),
         batch_size=args.batch_size,

@@ -3,7 +3,7 @@
 Shapes: B images, N classes, M (image, class) pairs, H W pixels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from pipelines.objective import Objective
 from pipelines.scenes.names import GROUNDS, shape_and_look, training_classes, vocabulary
 from sed import SED
+from sed.cost_map import cosine_scores
 from sed.decoder import Pairs
 from sed.encoder import Features
-from sed.loss import alignment_loss, class_shares, level_losses
+from sed.loss import alignment_loss, class_shares, level_losses, overlap_losses
 from sed.text import PROMPTS
 
 CELL = 32
@@ -28,8 +30,9 @@ IGNORE = 255
 class Curriculum:
     """What is asked of the model in one training step."""
 
-    align_steps: int = 900
-    """First steps, which train only the encoders: each cell against every class name."""
+    align_steps: int = 1400
+    """First steps, which train only the encoders: each cell against every class name. Their scenes
+    have half the side and are four times as many: more objects for the same work."""
 
     align_weight: float = 0.3
     """Weight of that loss afterwards, beside the segmentation losses."""
@@ -37,27 +40,44 @@ class Curriculum:
     align_temperature: float = 0.05
     """Temperature of that loss: it divides the cosines."""
 
-    align_prompts: int = 2
+    align_prompts: int = 1
     """Prompt templates that each step draws for that loss."""
 
-    deep_weight: float = 0.0
+    object_weight: float = 3.0
+    """Weight of the objects in that loss; the grounds, which fill most cells, have 1."""
+
+    deep_weight: float = 0.3
     """Weight of the same question asked at strides 8 and 16, by looks and by shapes, through two
     linear layers that are thrown away afterwards; 0 leaves them out."""
 
     decode_every: int = 1
-    """After `align_steps`, every so many steps also train the decoder."""
+    """After `align_steps`, every so many steps train everything; those between are like the first
+    ones, so that small objects stay in sight."""
 
     asked: tuple[int, ...] = (6, 8, 10, 12)
     """Classes asked for each image, one of these numbers per batch: those it shows, and others."""
+
+    likely_share: float = 0.0
+    """Share of those others that the image is closest to among all it does not show: what is left
+    after rejection."""
+
+    overlap_weight: float = 0.0
+    """Weight of the Dice loss of every level, which counts a small object as much as a large one;
+    0 leaves it out."""
 
     full_names: float = 0.7
     """Share of the batches that ask for full names; the others ask for looks or shapes alone."""
 
     scene_size: int = 256
-    """Side of the training scenes, in pixels; a multiple of 32."""
+    """Side of the training scenes, in pixels; a multiple of 64."""
 
     label_size: int = 128
     """Side of the label map that the segmentation losses are computed at, in pixels."""
+
+    def decodes(self, step: int) -> bool:
+        """Say whether a step trains the decoder, or the encoders alone."""
+        since = step - self.align_steps
+        return since >= 0 and since % self.decode_every == 0
 
 
 @dataclass(frozen=True)
@@ -98,8 +118,8 @@ def restrict(names: list[str], drawn: set[int]) -> Naming:
     return Naming(tuple(used), tuple(index))
 
 
-class Objective(nn.Module):
-    """The losses of one batch; wraps the model so that data-parallel training sees one call."""
+class CurriculumObjective(Objective):
+    """The losses of one batch of scenes."""
 
     def __init__(self, model: SED, curriculum: Curriculum) -> None:
         super().__init__()
@@ -129,16 +149,18 @@ class Objective(nn.Module):
         losses = {"align": torch.stack(aligned).mean()}
         if self.curriculum.deep_weight:
             losses["deep"] = self.curriculum.deep_weight * self.ask_deep(features, labels_BHW)
-        since = step - self.curriculum.align_steps
-        if since < 0 or since % self.curriculum.decode_every:
+        if not self.curriculum.decodes(step):
             return losses
         naming = self.namings[self.choose_naming(rng)]
         labels_BHW = naming.translate(self.shrink(labels_BHW))
-        pairs = self.ask(rng, labels_BHW, naming.names)
+        pairs = self.ask(rng, labels_BHW, naming.names, self.rank(features, naming.names))
         needed, place_M = pairs.class_M.unique(return_inverse=True)
         text_NPD = self.model.text_encoder([naming.names[index] for index in needed.tolist()])
         levels_MHW = self.model.levels(features, text_NPD, Pairs(place_M, pairs.counts))
         losses["align"] = self.curriculum.align_weight * losses["align"]
+        if self.curriculum.overlap_weight:
+            overlaps = overlap_losses(levels_MHW, labels_BHW, pairs.image_M, pairs.class_M)
+            losses["overlap"] = self.curriculum.overlap_weight * torch.stack(overlaps).sum()
         return losses | level_losses(levels_MHW, labels_BHW, pairs.image_M, pairs.class_M)
 
     def align(
@@ -150,8 +172,17 @@ class Objective(nn.Module):
         text_NPD = self.model.text_encoder(naming.names, prompts)
         shares_BNHW = class_shares(naming.translate(labels_BHW), len(naming.names), CELL)
         return alignment_loss(
-            features.embedding_BDHW, text_NPD, shares_BNHW, self.curriculum.align_temperature
+            features.embedding_BDHW,
+            text_NPD,
+            shares_BNHW,
+            self.curriculum.align_temperature,
+            self.weigh(naming, shares_BNHW),
         )
+
+    def weigh(self, naming: Naming, shares_BNHW: Tensor) -> Tensor:
+        """Return the weight of each class of a naming, weights_N."""
+        weights = [1.0 if n in GROUNDS else self.curriculum.object_weight for n in naming.names]
+        return torch.tensor(weights, device=shares_BNHW.device)
 
     def ask_deep(self, features: Features, labels_BHW: Tensor) -> Tensor:
         """Return the loss of the cells of strides 8 and 16 against looks and shapes."""
@@ -161,7 +192,8 @@ class Objective(nn.Module):
             answers = layer(level).float().split(widths, dim=1)
             for naming, answer_BNHW in zip(self.namings[1:], answers, strict=True):
                 shares = class_shares(naming.translate(labels_BHW), len(naming.names), cell)
-                losses.append(F.cross_entropy(answer_BNHW, shares))
+                weights_N = self.weigh(naming, shares)
+                losses.append(F.cross_entropy(answer_BNHW, shares, weights_N))
         return torch.stack(losses).sum()
 
     def choose_naming(self, rng: Generator) -> int:
@@ -175,29 +207,47 @@ class Objective(nn.Module):
         stride = max(1, labels_BHW.shape[-1] // self.curriculum.label_size)
         return labels_BHW[:, ::stride, ::stride]
 
-    def ask(self, rng: Generator, labels_BHW: Tensor, names: tuple[str, ...]) -> Pairs:
+    @torch.no_grad()
+    def rank(self, features: Features, names: tuple[str, ...]) -> list[list[int]]:
+        """Return the names by how close a cell of each image comes to them, closest first."""
+        text_N1D = self.model.text_encoder(names, [0]).float()
+        cosines_BN = cosine_scores(features.embedding_BDHW.float(), text_N1D).amax(dim=(2, 3, 4))
+        return cosines_BN.argsort(dim=1, descending=True).tolist()
+
+    def ask(
+        self, rng: Generator, labels_BHW: Tensor, names: tuple[str, ...], ranking: list[list[int]]
+    ) -> Pairs:
         """Choose the classes asked of each image."""
         count = min(int(rng.choice(self.curriculum.asked)), len(names))
+        share = self.curriculum.likely_share
         asked = [
-            choose_classes(rng, labels.unique().tolist(), names, count) for labels in labels_BHW
+            choose_classes(rng, labels.unique().tolist(), names, count, likely, share)
+            for labels, likely in zip(labels_BHW, ranking, strict=True)
         ]
         class_M = torch.tensor([index for classes in asked for index in classes])
         return Pairs(class_M.to(labels_BHW.device), tuple(len(classes) for classes in asked))
 
 
 def choose_classes(
-    rng: Generator, shown: Iterable[int], names: tuple[str, ...], count: int
+    rng: Generator,
+    shown: Iterable[int],
+    names: tuple[str, ...],
+    count: int,
+    likely: Sequence[int] = (),
+    likely_share: float = 0.0,
 ) -> list[int]:
     """Return the classes that an image is asked for, ascending: what it shows, then others.
 
-    Half of the others share a word with something shown ("red ball" beside "red box"), so that
-    the model has to look at both words.
+    Of the others a share is what the image is `likely` taken for; half of the rest share a word
+    with something shown ("red ball" beside "red box"), so that the model has to look at both words.
     """
     present = [index for index in shown if index < len(names)]
+    absent = [index for index in likely if index not in present]
+    wanted = max(0, count - len(present))
+    chosen = [*present, *absent[: int(likely_share * wanted)]]
     words = {word for index in present for word in names[index].split()}
-    others = [index for index in rng.permutation(len(names)).tolist() if index not in present]
+    others = [index for index in rng.permutation(len(names)).tolist() if index not in chosen]
     related = [index for index in others if words & set(names[index].split())]
-    wanted = count - len(present)
-    chosen = [*present, *related[: max(0, (wanted + 1) // 2)]]
+    chosen += related[: max(0, (count - len(chosen) + 1) // 2)]
     chosen += [index for index in others if index not in chosen][: max(0, count - len(chosen))]
     return sorted(chosen)

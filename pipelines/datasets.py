@@ -1,7 +1,6 @@
 """Labelled images as a Dataset of rows, by name.
 
-Rows out: image struct<bytes, path>, mask struct<bytes, path> (index PNG, 255 or 65535 = ignore),
-image_id, width, height: what a prepared dataset holds.
+Rows out: `rows.PREPARED`.
 """
 
 import hashlib
@@ -13,23 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from pipelines import scenes
+from pipelines import scenes, shards
+from pipelines.labelled import LabelOutput, labelled_rows, open_labels
 from pipelines.masks import index_png, to_png
-from pipelines.rows import FILE
+from pipelines.rows import PREPARED
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-PREPARED = pa.schema(
-    [
-        pa.field("image", FILE),
-        pa.field("mask", FILE),
-        pa.field("image_id", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-    ]
-)
-"""A row of a prepared dataset."""
 
 SCENES: dict[str, scenes.Split] = {"scenes": "seen", "scenes-unseen": "unseen"}
 """Datasets that are drawn, and the split of the scenes that each of them is."""
@@ -43,9 +32,11 @@ LATER = (
     "pascal-voc-20",
     "pascal-voc-20b",
     "folder",
-    "labels",
 )
 """Names that are reserved; this version cannot read them."""
+
+LABELS = "labels"
+"""What `label` wrote: labels=URI."""
 
 DEFAULT_SCENES = 512
 SCENES_PER_BLOCK = 16
@@ -88,11 +79,15 @@ def split_spec(spec: str) -> tuple[str, str | None]:
         ValueError: The name is unknown, cannot be read by this version, or takes no URI.
     """
     name, equals, uri = spec.partition("=")
-    supported = ", ".join(SCENES)
+    supported = ", ".join((*SCENES, LABELS))
     if name in LATER:
         raise ValueError(
             f"reading the dataset {name!r} is not part of this version yet; it has: {supported}"
         )
+    if name == LABELS:
+        if not uri:
+            raise ValueError(f"the dataset {name!r} needs the URI of a label output: {name}=URI")
+        return name, uri
     if name not in SCENES:
         raise ValueError(f"unknown dataset {name!r}; this version has: {supported}")
     if equals:
@@ -100,12 +95,23 @@ def split_spec(spec: str) -> tuple[str, str | None]:
     return name, None
 
 
+def check(name: str, uri: str | None) -> None:
+    """Require that a dataset is there, without Ray.
+
+    Raises:
+        ValueError: It is not.
+        OSError: It cannot be read.
+    """
+    if name == LABELS and uri is not None:
+        open_labels(uri)
+
+
 def load(name: str, uri: str | None = None, *, limit: int | None = None, seed: int = 0) -> Labelled:
     """Plan the rows of a dataset; nothing is read or drawn until they are consumed.
 
     Args:
-        name: "scenes" (combinations that training shows, in fresh scenes) or "scenes-unseen"
-            (objects that training never shows).
+        name: "scenes" (combinations that training shows, in fresh scenes), "scenes-unseen"
+            (objects that training never shows) or "labels" (what `label` wrote).
         uri: Where it is; None for what is drawn.
         limit: At most this many images; default for drawn ones: 512.
         seed: Which endless series of scenes.
@@ -113,11 +119,39 @@ def load(name: str, uri: str | None = None, *, limit: int | None = None, seed: i
     Raises:
         ValueError: The name is unknown, or a number makes no sense.
     """
-    import ray.data
-
     name, _ = split_spec(name if uri is None else f"{name}={uri}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 image, got {limit}")
+    if uri is not None:
+        return load_labels(uri, limit)
+    return load_scenes(name, limit, seed)
+
+
+def load_labels(uri: str, limit: int | None) -> Labelled:
+    """Plan the rows of an output of `label`."""
+    output = open_labels(uri)
+    rows = labelled_rows(output)
+    return Labelled(
+        name=LABELS,
+        rows=rows if limit is None else rows.limit(limit),
+        num_images=min(output.num_images, limit or output.num_images),
+        classes=output.classes,
+        unseen=[],
+        source=output.place.uri,
+        digest=labels_digest(output, limit),
+    )
+
+
+def labels_digest(output: LabelOutput, limit: int | None) -> str:
+    """Return what says which images an output of `label` holds, and which labels."""
+    kept = f"{output.run['fingerprint']}, {shards.list_digest(output.manifest)}, limit {limit}"
+    return "sha256:" + hashlib.sha256(kept.encode()).hexdigest()
+
+
+def load_scenes(name: str, limit: int | None, seed: int) -> Labelled:
+    """Plan the rows of drawn scenes."""
+    import ray.data
+
     num_images = limit or DEFAULT_SCENES
     draw_table = cast("Callable", partial(draw_scenes, split=SCENES[name], seed=seed))
     blocks = math.ceil(num_images / SCENES_PER_BLOCK)

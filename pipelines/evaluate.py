@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from ray.data import ActorPoolStrategy
 from torch import Tensor
 
 from pipelines import labeller
 from pipelines.cluster import Pool, embed_once
 from pipelines.datasets import Labelled
-from pipelines.images import to_rgb
 from pipelines.masks import ignore_value
 from pipelines.results import Result
 from sed import ClassScores, Rejection
 from sed.metrics import ConfusionMatrix
+from sed.photo import to_rgb, upright
 from sed.resize import resize_shortest_edge, to_model_input
 from sed.upsample import label_map
 
@@ -115,7 +115,8 @@ class Evaluator:
 def decode_image(data: bytes) -> Image.Image:
     """Return a photo as RGB and upright, at its own size."""
     with Image.open(io.BytesIO(data)) as image:
-        return to_rgb(ImageOps.exif_transpose(image))
+        image.load()  # what is RGB and upright already is returned as it is
+        return to_rgb(upright(image))
 
 
 def decode_mask(data: bytes) -> np.ndarray:

@@ -15,15 +15,22 @@ def args(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dataset": ()}, "no dataset"),
+        ({"dataset": ()}, "one dataset"),
         ({"dataset": (("cityscapes",),)}, "cityscapes"),
+        ({"dataset": (("scenes", "scenes"),)}, "one dataset"),
+        ({"dataset": (("scenes-unseen",),)}, "not on 'scenes-unseen'"),
+        ({"dataset": (("labels=nowhere",),)}, "no output of label"),
+        ({"likely_share": 1.5}, "--likely-share"),
+        ({"overlap_weight": -1.0}, "--overlap-weight"),
+        ({"asked": ()}, "--asked"),
         ({"validation": (("cityscapes",),)}, "cityscapes"),
         ({"model": "base"}, "base"),
         ({"model": "nowhere.pth"}, "nowhere.pth"),
         ({"workers": 0}, "--workers"),
         ({"max_steps": 0}, "--max-steps"),
         ({"batch_size": 5, "workers": 2}, "multiple"),
-        ({"scene_size": 100}, "multiple of 32"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"scene_size": 100}, "multiple of 64"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_2(tmp_path, capsys, changes, words):

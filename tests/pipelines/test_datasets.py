@@ -6,7 +6,12 @@ import pytest
 from PIL import Image
 
 from pipelines import scenes
-from pipelines.datasets import LATER, PREPARED, draw_scenes, load, split_spec
+from pipelines.datasets import LATER, check, draw_scenes, load, split_spec
+from pipelines.outputs import write_run
+from pipelines.rows import MANIFEST, PREPARED
+from pipelines.shards import write_manifest
+from pipelines.storage import locate
+from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
 
 
 def decoded(file):
@@ -32,7 +37,7 @@ def test_rows_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("scene", "unknown dataset 'scene'; this version has: scenes, scenes-unseen"),
+        ("scene", "unknown dataset 'scene'; this version has: scenes, scenes-unseen, labels"),
         ("", "unknown dataset ''"),
         ("ade20k-150=/data", "'ade20k-150' is not part of this version yet; it has: scenes"),
         ("scenes=/data", "takes no URI, got '/data'"),
@@ -45,7 +50,35 @@ def test_a_dataset_that_cannot_be_read_is_an_error(spec, message):
 
 def test_every_name_is_known_or_comes_later():
     assert split_spec("scenes-unseen") == ("scenes-unseen", None)
-    assert len(LATER) == 9
+    assert split_spec("labels=s3://bucket/a=b") == ("labels", "s3://bucket/a=b")
+    assert len(LATER) == 8
+
+
+def test_labels_that_are_not_there_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="needs the URI of a label output"):
+        split_spec("labels")
+    with pytest.raises(ValueError, match="no output of label at"):
+        check("labels", str(tmp_path))
+    write_run(locate(str(tmp_path)), RUN)
+    with pytest.raises(ValueError, match="holds no labelled image"):
+        check("labels", str(tmp_path))
+
+
+@pytest.mark.ray
+def test_what_label_wrote_is_a_dataset(local_ray, tmp_path):
+    output = write_output(tmp_path, num_images=7)
+    wanted = {row["image_uri"]: row for row in read_rows(output)}
+    write_run(output, RUN | {"classes": scenes.vocabulary(), "fingerprint": "sha256:1"})
+    shards = [{"image_uri": uri, "shard": 0} for uri in wanted]
+    write_manifest(output, pa.Table.from_pylist(shards, schema=MANIFEST))
+    data = load("labels", output.uri)
+    assert (data.num_images, data.classes) == (7, scenes.vocabulary())
+    rows = {row["image_id"]: row for row in data.rows.take_all()}
+    assert rows.keys() == wanted.keys()
+    for uri, row in rows.items():
+        assert np.array_equal(decoded(row["mask"]), open_mask(wanted[uri]))
+        assert decoded(row["image"]).shape == (row["height"], row["width"], 3)
+    assert load("labels", output.uri, limit=3).rows.count() == 3
 
 
 @pytest.mark.ray

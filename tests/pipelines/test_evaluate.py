@@ -10,12 +10,14 @@ import torch
 import sed
 from pipelines import scenes
 from pipelines.cluster import Pool
-from pipelines.datasets import PREPARED, Labelled, draw_scenes, load
-from pipelines.evaluate import COUNTS, Evaluator, evaluate
+from pipelines.datasets import Labelled, draw_scenes, load
+from pipelines.evaluate import COUNTS, Evaluator, decode_image, evaluate
 from pipelines.masks import index_png, to_png
 from pipelines.results import Result, document, metrics, table
+from pipelines.rows import PREPARED
 from sed.config import nano
 from sed.metrics import ConfusionMatrix
+from tests.fakes import encoded, plain_image
 
 REJECTIONS = ["none", "fixed:3"]
 
@@ -149,6 +151,12 @@ def test_a_result_can_be_printed_and_stored():
     assert "75.00" in "\n".join(table(results))
     names = metrics(results[:1])
     assert names["scenes-unseen/topk:8_prob:0.1/mIoU"] == pytest.approx(75)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_photo_can_be_used_after_its_file_is_closed(kind):
+    photo = decode_image(encoded(plain_image((200, 10, 10)), kind))
+    assert np.abs(np.array(photo.resize((8, 6))) - (200, 10, 10.0)).max() < 4
 
 
 @pytest.mark.ray
