@@ -5,16 +5,21 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jobs.session import SessionArgs, checking_input, finish, parse, say
-from pipelines import tracking
+from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+from pipelines import memory, tracking
 from pipelines.benchmark import RANDOM, Case, measure_in_subprocess
 from sed import Rejection, check_source
+
+if TYPE_CHECKING:
+    from pipelines.throughput import Throughput
 
 HEADER = (
     f"{'classes':>7} {'rejection':<22} {'kept':>6} {'batch':>5} {'encoder s':>10} "
@@ -64,8 +69,25 @@ class Args(SessionArgs):
     device: str | None = None
     """cpu or cuda; default: cuda where there is one."""
 
+    features: bool = False
+    """Measure labelling again from kept features too (see --keep-features of jobs.label)."""
+
     compile: bool = False
     """Compile the encoder with torch.compile."""
+
+    pipeline: bool = False
+    """Measure instead how busy a whole label job keeps one copy of the model, and how much memory
+    of this machine it holds, with the first of the class counts, rejections and batch sizes."""
+
+    images: int = 1000
+    """Photos of the label job, JPEG of 640 x 480 pixels."""
+
+    stand_in_ms: float = 0.0
+    """Milliseconds for each image of a stand-in model that does not use the CPU, as one on a GPU
+    does; 0: the model itself."""
+
+    plot: str | None = None
+    """PNG file to write with the memory of the label job over its images."""
 
 
 def main(args: Args) -> None:
@@ -77,6 +99,9 @@ def main(args: Args) -> None:
         model = tracking.resolve_model(args.model, mlflow_uri)
         if model not in RANDOM:
             check_source(model)
+    if args.pipeline:
+        measure_pipeline(args, plan[0], model, mlflow_uri)
+        return
     facts = environment(args)
     say(", ".join(f"{name}: {value}" for name, value in facts.items()))
     say(HEADER)
@@ -84,6 +109,8 @@ def main(args: Args) -> None:
     for case in plan:
         measured.append(measure_in_subprocess(replace(case, model=model)))
         say(line(measured[-1]))
+        if args.features:
+            say(line_again(measured[-1]))
     name = measure_in_subprocess(replace(plan[0], model=model, classes=0, batch_size=1))
     seconds, ratio = name["seconds"]["class name"], name["per_encoder"]["class name"]
     say(f"embedding one class name: {seconds:.3f} s, {ratio:.2f} of the encoder's time")
@@ -91,6 +118,72 @@ def main(args: Args) -> None:
         run.params(facts | {"threads": args.threads, "repeats": args.repeats})
         run.metrics(metrics(measured))
     finish(facts | {"run_id": run.id, "cases": measured, "class_name": name}, as_json=args.json)
+
+
+def measure_pipeline(args: Args, case: Case, model: str, mlflow_uri: str) -> None:
+    """Label drawn photos, and say how busy that kept the model."""
+    from pipelines import throughput
+    from pipelines.plan import LabelConfig
+
+    case = replace(case, model=model)
+    load_model = partial(throughput.StandIn, seconds=args.stand_in_ms / 1000)
+    if not args.stand_in_ms:
+        load_model = partial(throughput.load_case, case)
+    torch.set_num_threads(args.threads)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        throughput.draw_photos(folder / "photos", args.images, width=640, height=480)
+        config = LabelConfig(
+            images=str(folder / "photos"),
+            output=str(folder / "out"),
+            classes=[f"class {index}" for index in range(case.classes)],
+            rejection=case.rejection,
+            batch_size=case.batch_size,
+            workers=1,
+        )
+        alone = throughput.time_alone(load_model(case.device), config, batches=args.repeats)
+        found = throughput.measure(
+            config, load_model, folder=folder / "clocks", connect=connect, alone=alone
+        )
+    facts = environment(args) | {"stand-in ms": args.stand_in_ms}
+    say(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    say(sentence(found))
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts)
+        run.metrics({"pipeline_per_model": found.ratio, "busy": found.busy} | held(found))
+        record_plot(found, args.plot, run)
+    finish(facts | asdict(found) | {"ratio": found.ratio, "run_id": run.id}, as_json=args.json)
+
+
+def sentence(found: "Throughput") -> str:
+    """Return what was found of a label job."""
+    speed = (
+        f"{found.images} images: the model alone {found.model_alone:.2f} images/s, the pipeline "
+        f"{found.pipeline:.2f} ({found.ratio:.0%}), the model busy {found.busy:.0%} of the time; "
+        f"with start and report {found.whole_job:.2f} images/s"
+    )
+    if found.memory_peak_gb is None:
+        return f"{speed}; memory is not measured here"
+    return (
+        f"{speed}; memory {found.memory_start_gb:.2f} GB near the start, "
+        f"{found.memory_end_gb:.2f} GB near the end, {found.memory_peak_gb:.2f} GB at most"
+    )
+
+
+def held(found: "Throughput") -> dict[str, float]:
+    """Return the figures of memory; none where it was not measured."""
+    names = ("memory_start_gb", "memory_end_gb", "memory_peak_gb")
+    return {name: getattr(found, name) for name in names if getattr(found, name) is not None}
+
+
+def record_plot(found: "Throughput", path: str | None, run: tracking.Run) -> None:
+    """Draw the memory over the images, where it was measured, and keep the file in the run."""
+    if not found.memory_curve:
+        return
+    with TemporaryDirectory() as folder:
+        file = Path(path or f"{folder}/memory.png")
+        memory.draw(found.memory_curve, found.images, file)
+        run.artifact(file)
 
 
 def check(args: Args) -> None:
@@ -106,6 +199,7 @@ def check(args: Args) -> None:
         "image-side": (args.image_side,),
         "threads": (args.threads,),
         "repeats": (args.repeats,),
+        "images": (args.images,),
     }
     for name, numbers in positive.items():
         if not all(number >= 1 for number in numbers):
@@ -117,12 +211,32 @@ def check(args: Args) -> None:
     ]:
         if not values:
             raise ValueError(f"--{name} needs at least one value")
-    if args.warmup < 0:
-        raise ValueError(f"--warmup cannot be negative, got {args.warmup}")
+    for name, number in (("warmup", args.warmup), ("stand-in-ms", args.stand_in_ms)):
+        if number < 0:
+            raise ValueError(f"--{name} cannot be negative, got {number}")
+    check_device(args)
+    check_plot(args)
+
+
+def check_device(args: Args) -> None:
+    """Require a device that is here."""
     if args.device not in (None, "cpu", "cuda"):
         raise ValueError(f"--device is cpu or cuda, got {args.device!r}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no CUDA device here")
+
+
+def check_plot(args: Args) -> None:
+    """Require that there is something to plot, and a place for it."""
+    if args.plot is None:
+        return
+    if not args.pipeline:
+        raise ValueError("--plot shows the memory of a label job: it needs --pipeline")
+    if not memory.is_measured():
+        raise ValueError("--plot needs Linux and a local Ray: memory is not measured otherwise")
+    path = Path(args.plot)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"--plot is a file in a folder that exists, got {args.plot!r}")
 
 
 def cases(args: Args) -> list[Case]:
@@ -142,6 +256,7 @@ def cases(args: Args) -> list[Case]:
             warmup=args.warmup,
             repeats=args.repeats,
             device=device(args),
+            features=args.features,
             compile=args.compile,
         )
         for classes, batch_size, text in itertools.product(
@@ -191,6 +306,13 @@ def line(found: Mapping[str, Any]) -> str:
         f"{found['per_encoder']['whole']:>14.2f} {images_per_second(found):>9.3f} "
         f"{found['peak_memory_gb']:>8.2f}"
     )
+
+
+def line_again(found: Mapping[str, Any]) -> str:
+    """Return how long a case takes from kept features."""
+    seconds = found["seconds"]
+    ratio = seconds["whole"] / seconds["again"]
+    return f"{'':>7} from kept features: {seconds['again']:.3f} s, {ratio:.2f} times as fast"
 
 
 def policy(found: Mapping[str, Any]) -> str:

@@ -23,8 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.tensors import pack, unpack
 from sed import SED, ClassScores, Rejection, load_model
 from sed.config import base, large
+from sed.encoder import Essence
 from sed.upsample import label_map
 
 RANDOM = {"base": base, "large": large}
@@ -66,6 +68,9 @@ class Case:
 
     device: str = "cpu"
     """cpu or cuda."""
+
+    features: bool = False
+    """Measure labelling again from kept features too."""
 
     compile: bool = False
     """Compile the encoder with torch.compile."""
@@ -145,13 +150,27 @@ def measure_images(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, flo
     encoder, features = clock(lambda: model.encode(images_B3HW), case.device)
     decoder, scores = clock(lambda: model.decode(features, text_NPD, rejection), case.device)
     labels, _ = clock(lambda: make_labels(scores, case.image_side), case.device)
-    return {
+    found = {
         "encoder": encoder,
         "decoder": decoder,
         "whole": encoder + decoder,
         "labels": labels,
         "kept": sum(len(one.candidates_K) for one in scores) / len(scores),
     }
+    if case.features:
+        packed = [pack(image) for image in model.condense(features).split()]
+        found["again"], _ = clock(
+            lambda: label_again(model, packed, text_NPD, rejection), case.device
+        )
+    return found
+
+
+def label_again(
+    model: SED, packed: Sequence[Any], text_NPD: Tensor, rejection: Rejection
+) -> list[ClassScores]:
+    """Return the scores of images whose features were kept."""
+    images = [unpack(image, str(model.device)) for image in packed]
+    return model.decode(Essence.stack(images), text_NPD, rejection)
 
 
 def measure_name(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, float]:

@@ -23,6 +23,12 @@ def checkpoint(tmp_path_factory):
         ({"warmup": -1}, "--warmup cannot be negative"),
         ({"device": "tpu"}, "--device is cpu or cuda, got 'tpu'"),
         ({"model": "/nowhere"}, "no model at '/nowhere'"),
+        ({"plot": "memory.png"}, "--plot shows the memory of a label job: it needs --pipeline"),
+        (
+            {"pipeline": True, "plot": "/nowhere/memory.png"},
+            "--plot is a file in a folder that exists, got '/nowhere/memory.png'",
+        ),
+        ({"pipeline": True, "plot": "/tmp"}, "--plot is a file in a folder that exists"),
     ],
 )
 def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, checkpoint, capsys):

@@ -1,0 +1,277 @@
+"""How busy a label job keeps its model: the whole pipeline against the model alone, in one run.
+
+The model may be a stand-in that takes a fixed time without using the CPU, as one on a GPU does.
+
+Shapes: B images, N classes, K surviving classes, H W pixels.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import get_ident
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import sed
+from pipelines import memory, scenes
+from pipelines.benchmark import Case, make_model, random_text
+from pipelines.label import label
+from pipelines.labeller import LoadModel, Model
+from pipelines.plan import LabelConfig, make_plan
+from sed.uncertainty import Uncertainty
+
+T = TypeVar("T")
+
+DRAWN = 64
+"""Different photos; the others are links to them."""
+
+WARM = 0.1
+"""Share of the images after which the clock starts: everything runs by then."""
+
+
+class StandInScores(sed.ClassScores):
+    """Scores whose label map is there already: on a GPU it is made without the CPU."""
+
+    def label_map(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return labels_HW and confidence_HW, made once for each size."""
+        return make_once(super().label_map, height, width)
+
+    def confidence(self) -> Tensor:
+        """Return confidence_HW, made once."""
+        return make_once(super().confidence)
+
+    def uncertainty(self) -> Uncertainty:
+        """Return how uncertain the scores are, found once."""
+        return make_once(super().uncertainty)
+
+
+MADE: dict[Any, Any] = {}
+"""What a stand-in made, by method and arguments; all stand-ins find the same."""
+
+
+def make_once(method: Callable[..., T], *args: int) -> T:
+    """Return what a method gave the first time."""
+    key = (method.__name__, *args)
+    if key not in MADE:
+        MADE[key] = method(*args)
+    return MADE[key]
+
+
+class StandIn:
+    """Takes a fixed time for each image without using the CPU, and finds smooth regions.
+
+    As with a GPU, what SED computes on its device costs no CPU: the resize to the encoder's input,
+    the scores, the label map.
+    """
+
+    config = sed.SEDConfig()
+    num_survivors = 8
+
+    def __init__(self, device: str = "cpu", *, seconds: float) -> None:
+        """Make the scores once; asking for them costs nothing.
+
+        Args:
+            device: Ignored.
+            seconds: Time for each image.
+        """
+        self.seconds = seconds
+        side = self.config.image_size // 4
+        rough = torch.randn(1, self.num_survivors, 4, 4, generator=torch.Generator().manual_seed(0))
+        smooth = torch.nn.functional.interpolate(rough, size=(side, side), mode="bicubic")
+        self.scores = StandInScores(2 * smooth[0], torch.arange(self.num_survivors))
+
+    def embed_classes(self, classes: Sequence[str]) -> Tensor:
+        """Return zeros, text_NPD.
+
+        Raises:
+            ValueError: Fewer classes than this finds.
+        """
+        if len(classes) < self.num_survivors:
+            raise ValueError(
+                f"the stand-in finds {self.num_survivors} classes, more than were given"
+            )
+        return torch.zeros(len(classes), 1, 1)
+
+    def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
+        """Return nothing in the place of a photo."""
+        return torch.empty(3, 0, 0)
+
+    def score(
+        self, images_B3HW: Tensor, text_NPD: Tensor, rejection: sed.Rejection | None = None
+    ) -> list[sed.ClassScores]:
+        """Wait, then say the same of each image."""
+        time.sleep(self.seconds * len(images_B3HW))
+        return [self.scores] * len(images_B3HW)
+
+
+class Clocked:
+    """A model that writes down when it scored how many images."""
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.config = model, model.config
+        self.file = folder / uuid4().hex
+
+    def embed_classes(self, classes: Sequence[str]) -> Tensor:
+        """Return text_NPD."""
+        return self.model.embed_classes(classes)
+
+    def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
+        """Return a photo as the model takes it."""
+        return self.model.prepare(pixels_HW3)
+
+    def score(
+        self, images_B3HW: Tensor, text_NPD: Tensor, rejection: sed.Rejection | None = None
+    ) -> list[sed.ClassScores]:
+        """Return what the model finds."""
+        start = time.time()
+        scores = self.model.score(images_B3HW, text_NPD, rejection)
+        line = {"start": start, "end": time.time(), "images": len(scores), "thread": get_ident()}
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return scores
+
+
+def load_clocked(device: str, *, load_model: LoadModel, folder: Path) -> Clocked:
+    """Load a model and clock it; a `LoadModel` once the other arguments are given."""
+    return Clocked(load_model(device), folder)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What was measured, between the first tenth of the images and the last of them."""
+
+    images: int
+    model_alone: float
+    """Images per second of one copy of the model that waits for nothing."""
+
+    pipeline: float
+    """Images per second of the whole, from files to committed labels, for each copy."""
+
+    busy: float
+    """Share of that time in which a copy of the model computes."""
+
+    whole_job: float
+    """Images per second with start and report."""
+
+    memory_start_gb: float | None = None
+    """Median of the memory that the job held (see `pipelines.memory`) between the first and the
+    second tenth of the images; None: not measured."""
+
+    memory_end_gb: float | None = None
+    """The same, over the last tenth of the images."""
+
+    memory_peak_gb: float | None = None
+    """The most it was seen to hold, start and report included."""
+
+    memory_curve: Sequence[memory.Point] = ()
+    """All that was seen."""
+
+    @property
+    def ratio(self) -> float:
+        """The pipeline's speed as a share of the model's."""
+        return self.pipeline / self.model_alone
+
+
+def draw_photos(folder: Path, count: int, *, width: int, height: int) -> None:
+    """Write JPEG photos of scenes, of one size."""
+    folder.mkdir(parents=True)
+    for index in range(min(count, DRAWN)):
+        scene = scenes.draw(3, index, split="seen", size=max(width, height))
+        photo = Image.fromarray(scene.image_HW3[:height, :width])
+        photo.save(folder / f"{index:06d}.jpg", quality=90)
+    for index in range(DRAWN, count):
+        link_or_copy(folder / f"{index % DRAWN:06d}.jpg", folder / f"{index:06d}.jpg")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no links, copy it."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def load_case(case: Case, device: str) -> Model:
+    """Load the model of a benchmark's case; class names cost it nothing."""
+    model = make_model(replace(case, device=device))
+    model.embed_classes = lambda classes: random_text(model, len(classes))  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+@torch.inference_mode()
+def time_alone(model: Model, config: LabelConfig, *, batches: int) -> float:
+    """Return the images per second of a model that is given one batch after the other."""
+    policy, size = sed.Rejection.parse(config.rejection), model.config.image_size
+    text_NPD, batch_size = model.embed_classes(config.classes), config.batch_size
+    images_B3HW = torch.rand(batch_size, 3, size, size, device=text_NPD.device)
+    model.score(images_B3HW, text_NPD, policy)
+    start = time.perf_counter()
+    for _ in range(batches):
+        model.score(images_B3HW, text_NPD, policy)
+    return batches * batch_size / (time.perf_counter() - start)
+
+
+def measure(
+    config: LabelConfig,
+    load_model: LoadModel,
+    *,
+    folder: Path,
+    connect: Callable[[], None],
+    alone: float,
+) -> Throughput:
+    """Run a label job and see how busy its model was, and how much memory the job held.
+
+    Args:
+        config: The job; its output is new.
+        load_model: Of the model to clock.
+        folder: For what the clocks write down; new.
+        connect: Joins or starts a Ray cluster.
+        alone: From `time_alone`.
+    """
+    clocks = folder / "clocks"
+    clocks.mkdir(parents=True)
+    clocked = partial(load_clocked, load_model=load_model, folder=clocks)
+    start = time.time()
+    with memory.watch() as samples:
+        run = label(
+            make_plan(config),
+            connect=connect,
+            tracking_uri=f"sqlite:///{folder}/mlflow.db",
+            experiment="throughput",
+            load_model=clocked,
+        )
+    images = run["counts"]["inputs"]
+    files = list(clocks.iterdir())
+    found = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    whole_job = images / (time.time() - start)
+    result = steady_state(found, images, len(files), alone=alone, whole_job=whole_job)
+    points = memory.over_images(samples, found, start=start)
+    return replace(result, memory_curve=points, **memory.figures(points, images))
+
+
+def steady_state(
+    found: Sequence[dict[str, Any]], images: int, copies: int, *, alone: float, whole_job: float
+) -> Throughput:
+    """Return the throughput between the first tenth of the images and the last."""
+    ordered = sorted(found, key=lambda line: line["end"])
+    seen = np.cumsum([line["images"] for line in ordered])
+    warm = int(np.searchsorted(seen, WARM * images))
+    begin, after = ordered[warm]["end"], ordered[warm + 1 :]
+    seconds = copies * (after[-1]["end"] - begin)
+    busy = sum(line["end"] - max(begin, line["start"]) for line in after)
+    return Throughput(
+        images=images,
+        model_alone=alone,
+        pipeline=sum(line["images"] for line in after) / seconds,
+        busy=busy / seconds,
+        whole_job=whole_job,
+    )
