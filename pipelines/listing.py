@@ -1,10 +1,17 @@
-"""Which images there are: a folder or bucket prefix, a list of URIs, or one image."""
+"""Which images there are: a folder or bucket prefix, a list of URIs, or one image.
 
-import io
-from collections.abc import Iterable
+URIs are kept in Arrow arrays, since a corpus may have many millions of them.
+"""
+
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -19,15 +26,22 @@ IMAGE_ENDINGS = (
 )
 """Endings of image files, lower case. Not all can be read: the others end in errors/."""
 
+INPUT_NAME = rf"(?i)(?:^|/)(?:[^/.]+|[^/]*\.(?:{'|'.join(IMAGE_ENDINGS)}))$"
+"""Matches a name that ends like an image's, or has no ending."""
+
 LIST_ENDINGS = ("parquet", "csv", "jsonl", "ndjson")
+
+URIS = pa.large_string()
+CHUNK = 65_536
+"""URIs that are Python strings at a time."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """The inputs of a job."""
 
-    image_uris: list[str]
-    """Sorted, each once."""
+    image_uris: pa.Array
+    """Large strings, sorted, each once."""
 
     skipped: int
     """Objects that are no input: their names have the ending of something else."""
@@ -57,49 +71,78 @@ def list_images(
     elif ending(place.path) in LIST_ENDINGS:
         found = listed_uris(place, column)
     elif is_input(place.path):
-        found = [place.uri]
+        found = [pa.array([place.uri], URIS)]
     else:
         raise ValueError(
             f"{images!r} is no folder, no image and no list ({', '.join(LIST_ENDINGS)})"
         )
-    inputs = sorted({uri for uri in found if is_input(uri)})
-    if not inputs:
-        raise ValueError(f"there is no image in {images!r} ({len(found)} other objects)")
-    return Listing(inputs[:limit], sum(not is_input(uri) for uri in found))
+    inputs, skipped = keep_inputs(found)
+    if not len(inputs):
+        raise ValueError(f"there is no image in {images!r} ({skipped} other objects)")
+    return Listing(sorted_once(inputs)[:limit], skipped)
 
 
-def folder_uris(folder: Location, without: Location | None) -> list[str]:
-    """Return the URI of every object under a folder, except those under `without`."""
+def keep_inputs(found: Iterable[pa.Array]) -> tuple[pa.Array, int]:
+    """Return the URIs whose names are those of inputs, and how many are not."""
+    kept, skipped = [pa.array([], URIS)], 0
+    for uris in found:
+        kept.append(uris.filter(pc.match_substring_regex(uris, INPUT_NAME)))
+        skipped += len(uris) - len(kept[-1])
+    return pa.concat_arrays(kept), skipped
+
+
+def sorted_once(uris: pa.Array) -> pa.Array:
+    """Return strings sorted, each once; needs no more memory than they take."""
+    uris = uris.take(pc.array_sort_indices(uris))
+    repeated = pc.equal(uris[1:], uris[:-1])
+    if not pc.any(repeated).as_py():
+        return uris
+    return uris.filter(pa.concat_arrays([pa.array([True]), pc.invert(repeated)]))
+
+
+def folder_uris(folder: Location, without: Location | None) -> Iterator[pa.Array]:
+    """Yield the URIs of the objects under a folder, except those under `without`."""
     excluded = without.uri.rstrip("/") + "/" if without else None
-    uris = [folder.root + info.path for info in folder.files(recursive=True)]
-    return [uri for uri in uris if excluded is None or not uri.startswith(excluded)]
+    for paths in folder.walk():
+        uris = pa.array((folder.root + path for path in paths), URIS)
+        yield uris.filter(pc.invert(pc.starts_with(uris, excluded))) if excluded else uris
 
 
-def listed_uris(place: Location, column: str) -> list[str]:
-    """Return the URIs in a column of a list, absolute."""
+def listed_uris(place: Location, column: str) -> Iterator[pa.Array]:
+    """Yield the URIs in a column of a list, absolute."""
     try:
-        table = read_list(place)
+        uris = read_column(place, column)
     except pa.ArrowInvalid as error:
         raise ValueError(f"the list {place.uri!r} cannot be read: {error}") from error
-    if column not in table.column_names:
-        raise ValueError(
-            f"the list {place.uri!r} has no column {column!r}; "
-            f"it has {', '.join(map(repr, table.column_names))}"
-        )
-    uris = table[column].to_pylist()
-    for row, uri in enumerate(uris):
-        if not isinstance(uri, str) or not uri:
-            raise ValueError(f"row {row} of the list {place.uri!r} has no URI: {uri!r}")
-    return list(absolute(uris, place))
+    row = 0
+    for chunk in pa.table({"uri": uris}).to_batches(max_chunksize=CHUNK):
+        texts = chunk["uri"].to_pylist()
+        for uri in texts:
+            if not isinstance(uri, str) or not uri:
+                raise ValueError(f"row {row} of the list {place.uri!r} has no URI: {uri!r}")
+            row += 1
+        yield pa.array(absolute(texts, place), URIS)
 
 
-def read_list(place: Location) -> pa.Table:
-    """Read a Parquet, CSV or JSONL file as a table."""
-    content = io.BytesIO(place.read())
+def read_column(place: Location, column: str) -> pa.ChunkedArray:
+    """Read one column of a Parquet, CSV or JSONL file."""
     kind = ending(place.path)
-    if kind == "parquet":
-        return pq.read_table(content)
-    return pyarrow.csv.read_csv(content) if kind == "csv" else pyarrow.json.read_json(content)
+    with place.fs.open_input_file(place.path) as file:
+        if kind == "parquet":
+            content = pq.ParquetFile(file)
+            check_column(place, column, content.schema_arrow.names)
+            return content.read(columns=[column])[column]
+        table = pyarrow.csv.read_csv(file) if kind == "csv" else pyarrow.json.read_json(file)
+        check_column(place, column, table.column_names)
+        return table[column]
+
+
+def check_column(place: Location, column: str, names: list[str]) -> None:
+    """Require that a list has a column."""
+    if column not in names:
+        raise ValueError(
+            f"the list {place.uri!r} has no column {column!r}; it has {', '.join(map(repr, names))}"
+        )
 
 
 def absolute(uris: Iterable[str], place: Location) -> Iterable[str]:
@@ -121,4 +164,4 @@ def ending(path: str) -> str:
 
 def is_input(path: str) -> bool:
     """Say whether a name ends like an image's, or has no ending."""
-    return ending(path) in IMAGE_ENDINGS or "." not in path.rpartition("/")[2]
+    return re.search(INPUT_NAME, path) is not None

@@ -1,16 +1,22 @@
 """Files on any filesystem that pyarrow knows: a local path, file://, s3:// or gs://."""
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 import os
 import posixpath
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow.fs import (
+    AwsStandardS3RetryStrategy,
     FileInfo,
     FileSelector,
     FileSystem,
@@ -20,11 +26,47 @@ from pyarrow.fs import (
     resolve_s3_region,
 )
 
+DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
+"""Name of a file that is being written."""
+
+BUCKET = r"(?:s3|gs)://[^/]+"
+"""Start of a URI that points into a bucket."""
+
 CONNECT_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 60.0
 
-OUTAGE_SIGNS = ("NETWORK_CONNECTION", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE")
-"""In the messages of pyarrow, which has tried several times by then."""
+ATTEMPTS = 6
+"""Tries of a request to S3 before it has failed, some 15 seconds of waiting between them."""
+
+OUTAGE = re.compile(
+    r"AWS Error (?:NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE"
+    r"|REQUEST_TIMEOUT|\w+ \(HTTP status (?:429|5\d\d)\))"
+)
+"""In the messages of pyarrow, which has tried several times by then.
+
+The answer to a HEAD has no body that would name the error: its status says it.
+"""
+
+
+class PatientS3(S3FileSystem):
+    """An S3 that is asked again, after a growing pause, when it is throttled or does not answer.
+
+    pyarrow's own forgets how often on its way to another process.
+    """
+
+    def __init__(self, *, attempts: int, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options, retry_strategy=AwsStandardS3RetryStrategy(attempts))
+        self.attempts = attempts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the number of attempts."""
+        _, (options,) = super().__reduce__()
+        return again, ({**options, "attempts": self.attempts},)
+
+
+def again(options: dict[str, Any]) -> PatientS3:
+    """Return the filesystem that has travelled as its options."""
+    return PatientS3(**options)
 
 
 @dataclass(frozen=True)
@@ -50,8 +92,12 @@ class Location:
         return self.fs.get_file_info(self.path)
 
     def is_empty(self) -> bool:
-        """Say whether nothing is in this folder, or there is no such folder."""
-        return not self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
+        """Say whether nothing is in this folder, or there is no such folder.
+
+        What a `write` left that was killed does not count.
+        """
+        found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
+        return all(DRAFT.fullmatch(info.base_name) for info in found)
 
     def exists(self) -> bool:
         """Say whether a file or folder is there."""
@@ -62,6 +108,20 @@ class Location:
         selector = FileSelector(self.path, recursive=recursive, allow_not_found=True)
         found = [info for info in self.fs.get_file_info(selector) if info.type == FileType.File]
         return sorted(found, key=lambda info: info.path)
+
+    def walk(self) -> Iterator[list[str]]:
+        """Yield the paths of all files below this folder, those of each folder in it together.
+
+        What lies directly in the folder comes first, then one folder after the other: no more than
+        the largest of them is in memory.
+        """
+        found = self.fs.get_file_info(FileSelector(self.path))
+        yield [info.path for info in found if info.type == FileType.File]
+        folders = sorted(info.path for info in found if info.type == FileType.Directory)
+        del found
+        for folder in folders:
+            inside = self.fs.get_file_info(FileSelector(folder, recursive=True))
+            yield [info.path for info in inside if info.type == FileType.File]
 
     def read(self) -> bytes:
         """Return the whole content."""
@@ -147,18 +207,19 @@ def local_path(path: str) -> str:
 
 def bucket_of(uri: str) -> str | None:
     """Return "s3://bucket" or "gs://bucket" of a URI that starts so, else None."""
-    match = re.match(r"(s3|gs)://[^/]+", uri)
+    match = re.match(BUCKET, uri)
     return match[0] if match else None
 
 
-def open_buckets(uris: Iterable[str]) -> dict[str, FileSystem]:
+def open_buckets(uris: pa.Array | pa.ChunkedArray) -> dict[str, FileSystem]:
     """Return the filesystem of every bucket that these URIs name.
 
     They hold the endpoint and, where the environment has them, the keys of this machine: sent to a
     worker, they read there what can be read here.
     """
-    buckets = {bucket for uri in uris if (bucket := bucket_of(uri))}
-    return {bucket: bucket_filesystem(bucket) for bucket in sorted(buckets)}
+    starts = pc.unique(pc.struct_field(pc.extract_regex(uris, f"^(?P<bucket>{BUCKET})"), "bucket"))
+    buckets = sorted(bucket for bucket in starts.to_pylist() if bucket)
+    return {bucket: bucket_filesystem(bucket) for bucket in buckets}
 
 
 @lru_cache(maxsize=256)
@@ -174,8 +235,9 @@ def bucket_filesystem(bucket: str) -> FileSystem:
         keys["access_key"] = env["AWS_ACCESS_KEY_ID"]
         keys["secret_key"] = env["AWS_SECRET_ACCESS_KEY"]
         keys["session_token"] = env.get("AWS_SESSION_TOKEN")
-    return S3FileSystem(
+    return PatientS3(
         **keys,
+        attempts=max_attempts(env.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)),
         endpoint_override=endpoint,
         region=region or ("us-east-1" if endpoint else resolve_s3_region(bucket[5:])),
         connect_timeout=CONNECT_TIMEOUT,
@@ -183,6 +245,13 @@ def bucket_filesystem(bucket: str) -> FileSystem:
     )
 
 
+def max_attempts(text: str) -> int:
+    """Read the number of tries of a request."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"AWS_MAX_ATTEMPTS is a number from 1, got {text!r}")
+    return int(text)
+
+
 def is_outage(error: OSError) -> bool:
     """Say whether an object store did not answer, rather than refuse one object."""
-    return any(sign in str(error) for sign in OUTAGE_SIGNS)
+    return not isinstance(error, FileNotFoundError) and OUTAGE.search(str(error)) is not None

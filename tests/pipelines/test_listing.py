@@ -1,11 +1,17 @@
+import multiprocessing
+import re
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import FileSystem
 
+from pipelines import shards
 from pipelines.listing import is_input, list_images
-from pipelines.storage import bucket_filesystem, is_outage, locate, open_buckets
+from pipelines.storage import Location, bucket_filesystem, is_outage, locate, open_buckets
 
 
 def listed(images, column="image_uri", **options):
@@ -44,7 +50,7 @@ def test_other_names_are_not(name):
 def test_a_folder_is_listed_with_all_below_it_sorted(folder):
     listing = listed(folder)
     names = ["a.png", "b.JPG", "deep/er/c.jpeg", "no_ending"]
-    assert listing.image_uris == [f"{folder}/{name}" for name in names]
+    assert listing.image_uris.to_pylist() == [f"{folder}/{name}" for name in names]
     assert listing.skipped == 3
 
 
@@ -54,7 +60,7 @@ def test_relative_paths_and_file_uris_name_the_same_images(folder, monkeypatch):
 
 
 def test_a_limit_keeps_the_first(folder):
-    assert listed(folder, limit=2).image_uris == listed(folder).image_uris[:2]
+    assert listed(folder, limit=2).image_uris.equals(listed(folder).image_uris[:2])
 
 
 def test_an_output_among_the_images_is_not_listed(folder):
@@ -65,7 +71,10 @@ def test_an_output_among_the_images_is_not_listed(folder):
     (folder / "out/shot.png").write_text("x")
     (folder / "outside.png").write_text("x")
     listing = listed(folder, without=output)
-    assert listing.image_uris == [*before.image_uris, f"{folder}/outside.png"]
+    assert listing.image_uris.to_pylist() == [
+        *before.image_uris.to_pylist(),
+        f"{folder}/outside.png",
+    ]
     assert listing.skipped == before.skipped
 
 
@@ -74,8 +83,8 @@ def test_strange_characters_stay_as_they_are(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     listing = listed(tmp_path)
-    assert listing.image_uris == [f"{tmp_path}/{name}" for name in names]
-    assert [locate(uri).read() for uri in listing.image_uris] == [b"x"] * 4
+    assert listing.image_uris.to_pylist() == [f"{tmp_path}/{name}" for name in names]
+    assert [locate(uri).read() for uri in listing.image_uris.to_pylist()] == [b"x"] * 4
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -96,12 +105,19 @@ def test_a_list_of_uris_is_read_and_relative_ones_start_at_its_folder(folder, en
     else:
         path.write_text("\n".join(f'{{"uri": "{uri}"}}' for uri in uris))
     listing = listed(path, column="uri")
-    assert listing.image_uris == [f"{folder}/a.png", f"{folder}/b.JPG", "s3://b/k.png"]
+    assert listing.image_uris.to_pylist() == [f"{folder}/a.png", f"{folder}/b.JPG", "s3://b/k.png"]
     assert listing.skipped == 1
 
 
+@pytest.mark.parametrize("uris", [["b.png"] * 3, ["b.png", "a.png", "b.png", "c.png", "a.png"]])
+def test_an_image_that_is_listed_again_counts_once(tmp_path, uris):
+    pq.write_table(pa.table({"image_uri": uris}), tmp_path / "list.parquet")
+    found = listed(tmp_path / "list.parquet").image_uris.to_pylist()
+    assert found == [f"{tmp_path}/{name}" for name in sorted(set(uris))]
+
+
 def test_one_image_is_a_corpus_too(folder):
-    assert listed(folder / "a.png").image_uris == [f"{folder}/a.png"]
+    assert listed(folder / "a.png").image_uris.to_pylist() == [f"{folder}/a.png"]
 
 
 def test_what_cannot_be_listed_is_said(folder, tmp_path):
@@ -133,10 +149,13 @@ def test_a_bucket_is_listed_and_read(s3_bucket):
     for key in ("in/b.JPG", "in/deep/a b#1%.png", "in/notes.txt", "other/c.png"):
         locate(f"{s3_bucket}/{key}").write(key.encode())
     listing = listed(f"{s3_bucket}/in")
-    assert listing.image_uris == [f"{s3_bucket}/in/b.JPG", f"{s3_bucket}/in/deep/a b#1%.png"]
+    assert listing.image_uris.to_pylist() == [
+        f"{s3_bucket}/in/b.JPG",
+        f"{s3_bucket}/in/deep/a b#1%.png",
+    ]
     assert listing.skipped == 1
     assert listed(f"{s3_bucket}/in/") == listing
-    assert locate(listing.image_uris[1]).read() == b"in/deep/a b#1%.png"
+    assert locate(listing.image_uris[1].as_py()).read() == b"in/deep/a b#1%.png"
     assert len(listed(s3_bucket).image_uris) == 3
 
 
@@ -149,7 +168,7 @@ def test_a_missing_prefix_or_bucket_is_said(s3_bucket):
 
 def test_a_worker_reads_with_the_filesystem_it_was_sent(s3_bucket, monkeypatch):
     locate(f"{s3_bucket}/x.png").write(b"content")
-    filesystems = open_buckets([f"{s3_bucket}/x.png", "/local/y.png"])
+    filesystems = open_buckets(pa.array([f"{s3_bucket}/x.png", "/local/y.png"]))
     assert list(filesystems) == [s3_bucket]
     assert isinstance(filesystems[s3_bucket], FileSystem)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -160,6 +179,7 @@ def test_an_outage_is_told_from_a_missing_object(s3_bucket, monkeypatch):
     with pytest.raises(FileNotFoundError) as missing:
         locate(f"{s3_bucket}/nothing.png").read()
     assert not is_outage(missing.value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     bucket_filesystem.cache_clear()
     with pytest.raises(OSError, match="NETWORK_CONNECTION") as dead:
@@ -176,3 +196,50 @@ def test_writing_leaves_the_file_whole_or_not_there(tmp_path):
         place.write("no bytes")
     assert place.read() == b"two"
     assert [info.base_name for info in locate(str(tmp_path / "new")).files()] == ["file"]
+
+
+MILLION = 10**6
+MEGABYTE = 2**20
+
+
+def folders_of_1000(folder):
+    """What `Location.walk` yields of a million photos: the paths in one folder after the other."""
+    for first in range(0, MILLION, 1000):
+        inside = f"{folder.path}/camera-{first // 1000:04d}/2024-01-01"
+        yield [f"{inside}/photo-{index:09d}.jpg" for index in range(first, first + 1000)]
+
+
+def write_list_of_a_million(folder):
+    paths = pa.chunked_array(map(pa.array, folders_of_1000(locate(str(folder)))))
+    pq.write_table(pa.table({"image_uri": paths}), folder / "list.parquet")
+    return folder / "list.parquet"
+
+
+def kilobytes(field):
+    """What Linux says about the memory of this process."""
+    (found,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found)
+
+
+def memory_of_planning(images):
+    """List and put into shards; return the images, the shards left and the bytes at the peak.
+
+    To be called in a process of its own.
+    """
+    Location.walk = folders_of_1000
+    before = kilobytes("VmRSS")
+    manifest = shards.extend(shards.no_manifest(), listed(images).image_uris)
+    shards.list_digest(manifest)
+    todo = shards.remaining(manifest, set(range(0, 10_000, 2)))
+    return len(manifest), len(todo), 1024 * (kilobytes("VmHWM") - before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says")
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_a_million_images_are_planned_in_bounded_memory(tmp_path, kind):
+    images = tmp_path if kind == "folder" else write_list_of_a_million(tmp_path)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        found, left, peak = process.submit(memory_of_planning, images).result()
+    assert found == MILLION
+    assert left == MILLION // shards.SHARD_SIZE - 5000
+    assert peak < 600 * MEGABYTE

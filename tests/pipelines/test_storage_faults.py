@@ -1,0 +1,207 @@
+"""An object store that throttles, hangs up or refuses, as seen through a proxy that misbehaves."""
+
+import http.client
+import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pytest
+
+from pipelines.decoding import Decode
+from pipelines.listing import list_images
+from pipelines.storage import bucket_filesystem, is_outage, locate, open_buckets
+from tests.fakes import encoded
+from tests.nasty import noise
+
+ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>not now</Message></Error>"
+HANG_UP = 0
+
+HOP = ("connection", "content-length", "date", "expect", "server", "transfer-encoding")
+"""Headers of one connection, which the proxy makes for itself."""
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """Answers the first requests for a key as it was told to, and hands on the others."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        self.content = b"".join(self.received())
+        key = self.path.partition("?")[0].rpartition("/")[2]
+        with self.server.lock:
+            self.server.seen.append((self.command, key))
+            status, code, left = self.server.faults.get((self.command, key), (0, "", 0))
+            self.server.faults[self.command, key] = (status, code, left - 1)
+        if left <= 0:
+            self.hand_on()
+        elif status == HANG_UP:
+            self.close_connection = True
+        else:
+            self.reply(status, ERROR.format(code).encode(), {"Content-Type": "application/xml"})
+
+    def received(self):
+        """The content of the request, which may come in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            yield self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            return
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def hand_on(self):
+        server = http.client.HTTPConnection(self.server.behind)
+        headers = {name: self.headers[name] for name in self.headers if name.lower() not in HOP}
+        server.request(self.command, self.path, self.content, headers)
+        response = server.getresponse()
+        self.reply(response.status, response.read(), dict(response.headers))
+        server.close()
+
+    def reply(self, status, content, headers):
+        length = str(len(content))
+        if self.command == "HEAD":
+            length = headers.get("Content-Length", length)
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+
+class Proxy(ThreadingHTTPServer):
+    """Stands before an object store."""
+
+    daemon_threads = True
+
+    def __init__(self, behind):
+        super().__init__(("127.0.0.1", 0), Faulty)
+        self.behind = urlsplit(behind).netloc
+        self.lock = threading.Lock()
+        self.faults, self.seen = {}, []
+
+    def fail(self, command, key, status, code="", *, times=10**6):
+        """Answer the next requests of a key with an error, or not at all."""
+        self.faults[command, key] = (status, code, times)
+
+    def count(self, command, key):
+        return self.seen.count((command, key))
+
+
+@pytest.fixture
+def proxy(s3_server, s3_bucket, monkeypatch):
+    """What stands before the object store from now on."""
+    proxy = Proxy(s3_server)
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
+    bucket_filesystem.cache_clear()
+    yield proxy
+    proxy.shutdown()
+    thread.join()
+    proxy.server_close()
+
+
+PHOTO = encoded(noise())
+
+
+@pytest.fixture
+def photos(proxy, s3_bucket):
+    """The URIs of three photos behind the proxy."""
+    uris = [f"{s3_bucket}/in/{name}.png" for name in "abc"]
+    for uri in uris:
+        locate(uri).write(PHOTO)
+    proxy.seen.clear()
+    return uris
+
+
+def decoder(uris):
+    """The first step of a job, as a worker gets it."""
+    step = Decode(64, 256, filesystems=open_buckets(pa.array(uris)))
+    return pickle.loads(pickle.dumps(step))
+
+
+def as_shard(uris):
+    return pa.Table.from_pylist([{"shard": 0, "image_uris": uris}])
+
+
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (HANG_UP, "")]
+)
+def test_a_read_that_is_throttled_or_cut_off_is_tried_again(proxy, photos, command, status, code):
+    proxy.fail(command, "a.png", status, code, times=2)
+    assert locate(photos[0]).read() == PHOTO
+    assert proxy.count(command, "a.png") == 3
+
+
+def test_a_worker_tries_as_often_as_the_driver(proxy, photos, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    proxy.fail("HEAD", "a.png", 503, "SlowDown", times=2)
+    for read in (decoder(photos).fetch, lambda uri: locate(uri).read()):
+        with pytest.raises(OSError, match="HTTP status 503"):
+            read(photos[0])
+    assert proxy.count("HEAD", "a.png") == 2
+
+
+@pytest.mark.parametrize("number", ["many", "0", "-1"])
+def test_a_wrong_number_of_attempts_is_said(s3_bucket, monkeypatch, number):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", number)
+    with pytest.raises(ValueError, match=f"AWS_MAX_ATTEMPTS is a number from 1, got '{number}'"):
+        locate(s3_bucket)
+
+
+def test_listing_and_writing_are_tried_again(proxy, photos, s3_bucket):
+    proxy.fail("POST", "new.png", 503, "SlowDown", times=1)
+    proxy.fail("PUT", "new.png", 503, "SlowDown", times=1)
+    locate(f"{s3_bucket}/in/new.png").write(PHOTO)
+    assert locate(f"{s3_bucket}/in/new.png").read() == PHOTO
+    proxy.fail("GET", s3_bucket[5:], 503, "SlowDown", times=1)
+    listing = list_images(f"{s3_bucket}/in", column="")
+    assert listing.image_uris.to_pylist() == [*photos, f"{s3_bucket}/in/new.png"]
+
+
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "SlowDown"), (503, "ServiceUnavailable"), (500, "InternalError"), (HANG_UP, "")],
+)
+def test_an_outage_ends_the_job_instead_of_marking_images(
+    proxy, photos, monkeypatch, command, status, code
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    bucket_filesystem.cache_clear()
+    proxy.fail(command, "b.png", status, code)
+    step = decoder(photos)
+    with pytest.raises(OSError, match="AWS Error") as outage:
+        list(step(as_shard(photos)))
+    assert is_outage(outage.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(403, "AccessDenied", "Unreadable"), (404, "NoSuchKey", "NotFound")],
+)
+def test_one_object_that_is_refused_costs_one_row(proxy, photos, status, code, kind):
+    proxy.fail("HEAD", "b.png", status, code)
+    rows = pa.concat_tables(decoder(photos)(as_shard(photos))).to_pylist()
+    assert [row["error_type"] for row in rows] == [None, kind, None]
+    assert proxy.count("HEAD", "b.png") == 1
+
+
+def test_a_name_like_an_outage_is_none(proxy, s3_bucket):
+    name = "SLOW_DOWN NETWORK_CONNECTION 503.png"
+    proxy.fail("HEAD", "SLOW_DOWN%20NETWORK_CONNECTION%20503.png", 403, "AccessDenied")
+    with pytest.raises(OSError, match="ACCESS_DENIED") as refused:
+        locate(f"{s3_bucket}/{name}").read()
+    assert not is_outage(refused.value)

@@ -1,0 +1,214 @@
+"""What really dies: the driver, a worker that holds the model, a node."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import shards
+from pipelines.storage import locate
+from tests import label_driver
+from tests.label_driver import write_plain_photos
+
+ROOT = Path(__file__).resolve().parents[1]
+DEADLINE = 300.0
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head with processes of its own, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ.pop("RAY_ADDRESS", None)
+    head = {
+        "num_cpus": 2,
+        "include_dashboard": False,
+        # A dead node is missed after ten seconds instead of half a minute.
+        "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 10},
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+class Job:
+    """The same label job, started again and again in processes that can be killed."""
+
+    # Forks of a process that has imported everything: a start takes no time.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.label_driver", "mlflow"])
+
+    def __init__(self, cluster, folder, checkpoint, *, photos=96, **options):
+        self.images, self.output, self.trace = folder / "in", folder / "out", folder / "trace"
+        write_plain_photos(self.images, photos)
+        self.arguments = (self.images, self.output, checkpoint)
+        self.options = {"address": cluster.address, "trace": self.trace, **options}
+
+    def start(self):
+        self.trace.unlink(missing_ok=True)
+        process = self.context.Process(
+            target=label_driver.run, args=self.arguments, kwargs=self.options
+        )
+        process.start()
+        return process
+
+    def finish(self, process):
+        process.join(DEADLINE)
+        assert process.exitcode == 0
+
+    def scored(self):
+        """What the model did since the last start: (pid, node, photo)."""
+        text = self.trace.read_text() if self.trace.exists() else ""
+        return [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def committed(self):
+        """The photos whose labels are written."""
+        files = sorted((self.output / "labels").glob("part-*.parquet"))
+        uris = [uri for file in files for uri in pq.read_table(file)["image_uri"].to_pylist()]
+        return [Path(uri).stem for uri in uris]
+
+    def wanted(self):
+        return sorted(path.stem for path in self.images.iterdir())
+
+    def wait_until_scored(self, process, count, node=None):
+        """Wait until the model has seen so many images (on a node); return the worker's pid."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline and process.is_alive():
+            found = [line for line in self.scored() if node in (None, line[1])]
+            if len(found) >= count:
+                return int(found[-1][0])
+            time.sleep(0.02)
+        raise AssertionError("the model has not seen enough images")
+
+
+def test_a_driver_killed_at_ten_random_moments_loses_and_repeats_nothing(
+    cluster, tmp_path, random_checkpoint
+):
+    job = Job(cluster, tmp_path, random_checkpoint, photos=160, seconds=0.06)
+    killed = 0
+    for seed in range(10):
+        before = set(job.committed())
+        process = job.start()
+        while process.is_alive() and not (job.output / "run.json").exists():
+            time.sleep(0.02)
+        process.join(random.Random(seed).uniform(0, 14))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        killed += 1
+        assert not before & {photo for _, _, photo in job.scored()}
+    before = set(job.committed())
+    job.finish(job.start())
+    assert killed >= 3
+    assert not before & {photo for _, _, photo in job.scored()}
+    assert sorted(job.committed()) == job.wanted()
+
+
+def test_a_killed_worker_is_replaced(cluster, tmp_path, random_checkpoint):
+    job = Job(cluster, tmp_path, random_checkpoint)
+    process = job.start()
+    worker = job.wait_until_scored(process, 20)
+    os.kill(worker, signal.SIGKILL)
+    job.finish(process)
+    assert len({pid for pid, _, _ in job.scored()}) == 2
+    assert sorted(job.committed()) == job.wanted()
+
+
+def test_the_work_of_a_killed_node_is_done_by_others(cluster, tmp_path, random_checkpoint):
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    job = Job(cluster, tmp_path, random_checkpoint, workers=2, seconds=0.1)
+    process = job.start()
+    job.wait_until_scored(process, 8, node=node.node_id)
+    cluster.remove_node(node, allow_graceful=False)
+    job.finish(process)
+    assert len({name for _, name, _ in job.scored()}) == 2
+    assert sorted(job.committed()) == job.wanted()
+
+
+class BucketJob:
+    """A label job from a bucket to a bucket, which can be killed and started again."""
+
+    def __init__(self, cluster, folder, images, output):
+        self.arguments = (images, output)
+        self.output = locate(output)
+        self.options = {"address": cluster.address, "folder": folder, "seconds": 0.4}
+        self.options["environment"] = {
+            name: value for name, value in os.environ.items() if name.startswith("AWS_")
+        }
+
+    def start(self):
+        process = Job.context.Process(
+            target=label_driver.run_nano, args=self.arguments, kwargs=self.options
+        )
+        process.start()
+        return process
+
+    def finish(self):
+        process = self.start()
+        process.join(DEADLINE)
+        assert process.exitcode == 0
+
+    def kill_after(self, count):
+        """Kill the driver once so many shards are done; return how many are then."""
+        process = self.start()
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline and process.is_alive():
+            if len(shards.done_shards(self.output)) >= count:
+                break
+            time.sleep(0.05)
+        assert process.is_alive()
+        process.kill()
+        process.join()
+        return len(shards.done_shards(self.output))
+
+    def rows(self, folder):
+        """The rows of each file of labels/ or errors/, without the run that wrote them."""
+        found = {}
+        for info in shards.parts(self.output, folder):
+            table = pq.read_table(info.path, filesystem=self.output.fs)
+            found[info.base_name] = table.drop_columns("run_id").to_pylist()
+        return found
+
+
+def upload_samples(folder, bucket):
+    """Put real photos, a cut one and an empty file into a bucket; return how many files."""
+    photos = sorted(folder.glob("samples/*/images/*.jpg"))
+    for photo in photos:
+        locate(f"{bucket}/in/{photo.name}").write(photo.read_bytes())
+    locate(f"{bucket}/in/cut.jpg").write(photos[0].read_bytes()[:5000])
+    locate(f"{bucket}/in/empty.png").write(b"")
+    return len(photos) + 2
+
+
+def test_a_bucket_of_photos_has_the_same_rows_after_two_kills_as_after_none(
+    cluster, tmp_path, shared_dir, s3_bucket
+):
+    count = upload_samples(shared_dir, s3_bucket)
+    killed = BucketJob(cluster, tmp_path, f"{s3_bucket}/in", f"{s3_bucket}/killed")
+    first = killed.kill_after(1)
+    second = killed.kill_after(first + 1)
+    assert 0 < first < second < -(-count // shards.shard_size(count))
+    killed.finish()
+    whole = BucketJob(cluster, tmp_path, f"{s3_bucket}/in", f"{s3_bucket}/whole")
+    whole.finish()
+    assert killed.rows("labels") == whole.rows("labels")
+    assert killed.rows("errors") == whole.rows("errors")
+    labels = [row for rows in whole.rows("labels").values() for row in rows]
+    errors = [row for rows in whole.rows("errors").values() for row in rows]
+    assert len(labels) == count - 2
+    assert {row["error_type"] for row in errors} == {"DamagedImage", "EmptyFile"}
