@@ -17,8 +17,15 @@ class Args(session.SessionArgs):
     again continues where the last one stopped; if that was the end, it changes nothing.
     """
 
-    images: str
+    images: str | None = None
     """Folder or bucket prefix (recursive), a Parquet, CSV or JSONL list of URIs, or one image."""
+
+    features: str | None = None
+    """Instead of --images: an --output made with --keep-features, whose images are labelled again
+    with other classes or another rejection. The encoder does not run."""
+
+    keep_features: bool = False
+    """Write features/ too, for --features: half precision, nano 0.11 and base 1.77 MB an image."""
 
     output: str
     """Folder or bucket prefix to write; on several machines, one that all of them reach."""
@@ -49,6 +56,9 @@ class Args(session.SessionArgs):
 
     gpus_per_worker: float | None = None
     """GPUs of each copy, 0 for none, a fraction to share one; default: 1 if there are any."""
+
+    decode_seconds: float = 60.0
+    """Seconds that decoding one image may take; one that takes longer ends in errors/."""
 
     limit: int | None = None
     """Label only so many images, the first in the order of their URIs; default: all."""
@@ -87,19 +97,22 @@ def check(args: Args) -> tuple[str, Any]:
     uri = tracking.resolve_uri(args.mlflow_uri)
     config = LabelConfig(
         images=args.images,
+        features=args.features,
+        keep_features=args.keep_features,
         images_column=args.images_column,
         output=args.output,
         classes=choose_classes(args.classes, args.vocabulary),
-        model=tracking.resolve_model(args.model, uri),
+        model=args.model,
         rejection=args.rejection,
         min_confidence=args.min_confidence,
         batch_size=args.batch_size,
         workers=args.workers,
         gpus_per_worker=args.gpus_per_worker,
+        decode_seconds=args.decode_seconds,
         limit=args.limit,
         overwrite=args.overwrite,
     )
-    return uri, make_plan(config)
+    return uri, make_plan(config, checkpoint=tracking.resolve_model(args.model, uri))
 
 
 def summary(run: dict[str, Any], *, resumed: bool) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,9 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
+from pipelines.features import ReadFeatures
 from pipelines.labeller import Labeller, LoadModel, use_threads
+from pipelines.shards import num_images
 from sed import Rejection
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,8 @@ def choose_pool(
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0)
     per_worker = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
+    if per_worker > gpus:
+        logger.warning("No GPU yet: waiting for a node that has %g", per_worker)
     size = workers or max(1, int(gpus / per_worker) if per_worker else cpus // 2)
     size = min(size, num_tasks or size)
     if per_worker:
@@ -70,7 +75,7 @@ def label_shards(
     todo: pa.Table,
     pool: Pool,
     *,
-    decode: Decode,
+    decode: Decode | ReadFeatures,
     make_labeller: dict[str, Any],
     commit: Commit,
     batch_size: int,
@@ -89,13 +94,17 @@ def label_shards(
     # A block is a shard, or several, from here to the end: never a part of one.
     shards.context.target_max_block_size = None
     shards.context.enable_progress_bars = sys.stdout.isatty()
+    shards.set_name("label")
     images = shards.map_batches(decode, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
     labels = images.map_batches(
         Labeller,
         fn_constructor_kwargs=make_labeller | {"device": pool.device, "threads": pool.threads},
         batch_size=batch_size,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=pool.size),
+        # Two calls at a time: one waits for the model while the other describes what it found.
+        compute=ActorPoolStrategy(
+            size=pool.size, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+        ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     )
@@ -111,10 +120,14 @@ def label_on_cluster(
     rejection: Rejection,
     min_confidence: float,
     batch_size: int,
-    decode: Decode,
+    decode: Decode | ReadFeatures,
     commit: Commit,
+    observe: Callable[["Progress"], None],
 ) -> "Progress":
-    """Label shards and write them; return what was done in how many seconds."""
+    """Label shards and write them; return what was done in how many seconds.
+
+    `observe` hears of the progress every few seconds.
+    """
     text = embed_once(load_model, classes, pool)
     make_labeller = {
         "load_model": load_model,
@@ -122,6 +135,7 @@ def label_on_cluster(
         "classes": list(classes),
         "rejection": rejection,
         "min_confidence": min_confidence,
+        "keep_features": commit.keep_features,
     }
     commits = label_shards(
         todo,
@@ -131,8 +145,7 @@ def label_on_cluster(
         commit=commit,
         batch_size=batch_size,
     )
-    total = sum(len(uris) for uris in todo["image_uris"].to_pylist())
-    with heartbeat(total) as progress:
+    with heartbeat(num_images(todo), observe) as progress:
         for row in commits.iter_rows():
             progress.add(labelled=row["labelled"], errors=row["errors"])
     return progress
@@ -174,17 +187,46 @@ class Progress:
         """Since the first worker was asked for."""
         return max(time.monotonic() - self.start, 1e-9)
 
+    @property
+    def done(self) -> int:
+        """Images that are written, as labels or as errors."""
+        return self.labelled + self.errors
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.done / self.seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all is done at this rate; None before the first image."""
+        return (self.total - self.done) / self.rate if self.done else None
+
+    def metrics(self) -> dict[str, float]:
+        """Return what a tracking server is told while the job runs."""
+        known = {
+            "progress/done": self.done,
+            "progress/errors": self.errors,
+            "progress/images_per_second": self.rate,
+            "progress/seconds_left": self.seconds_left,
+        }
+        return {name: float(value) for name, value in known.items() if value is not None}
+
     def log(self) -> None:
         """Write one line."""
-        done = self.labelled + self.errors
-        rate = done / self.seconds
+        left = self.seconds_left
         logger.info(
-            "%d of %d images, %.2f images/s, %d errors", done, self.total, rate, self.errors
+            "%d of %d images, %.2f images/s, %d errors%s",
+            self.done,
+            self.total,
+            self.rate,
+            self.errors,
+            f", {timedelta(seconds=round(left))} left" if left else "",
         )
 
 
 @contextmanager
-def heartbeat(total: int) -> Iterator[Progress]:
+def heartbeat(total: int, observe: Callable[[Progress], None]) -> Iterator[Progress]:
     """Log progress every few seconds inside the block, and at its end."""
     progress = Progress(total)
     stop = threading.Event()
@@ -192,6 +234,7 @@ def heartbeat(total: int) -> Iterator[Progress]:
     def beat() -> None:
         while not stop.wait(SECONDS_BETWEEN_LINES):
             progress.log()
+            observe(progress)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -201,3 +244,4 @@ def heartbeat(total: int) -> Iterator[Progress]:
         stop.set()
         thread.join()
         progress.log()
+        observe(progress)

@@ -24,6 +24,9 @@ class Commit:
     stamp: dict[str, str]
     """Values of the columns `rows.STAMP`, the same in every row."""
 
+    keep_features: bool = False
+    """Write the features of the labelled images too."""
+
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write the files of each shard; return a row of `rows.COMMIT` for each."""
         images: dict[int, list[Row]] = {}
@@ -40,10 +43,12 @@ class Commit:
         labels = [row for row in images if row["error_type"] is None]
         errors = [row for row in images if row["error_type"] is not None]
         schema = rows.with_metadata(rows.LABELS, self.classes)
+        kept = pa.Table.from_pylist(labels, schema=rows.FEATURES) if self.keep_features else None
         shards.write_shard(
             self.output,
             shard,
             pa.Table.from_pylist(labels, schema=schema),
             pa.Table.from_pylist(errors, schema=rows.ERRORS),
+            kept,
         )
         return {"shard": shard, "labelled": len(labels), "errors": len(errors)}

@@ -7,18 +7,13 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
 from sed.resize import resize_shortest_edge, shortest_edge_size
 
 MAX_PIXELS = 150_000_000
 """A larger image is refused: decoding it would take more than 0.5 GB."""
-
-ORIENTATION = 0x0112
-"""EXIF: how the camera was held."""
-
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations that swap width and height."""
 
 
 class ImageError(ValueError):
@@ -27,6 +22,10 @@ class ImageError(ValueError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """Let it travel between processes with its kind."""
+        return type(self), (self.kind, str(self))
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,9 @@ def decode_file(data: bytes, short_side: int, long_side: int, max_pixels: int) -
         reduce_while_decoding(image, short_side, long_side)
         image.load()
         orientation = read_orientation(image)
-        upright = ImageOps.exif_transpose(image) if orientation != 1 else image
         if orientation in SIDEWAYS:
             width, height = height, width
-        small = resize_shortest_edge(to_rgb(upright), short_side, long_side)
+        small = resize_shortest_edge(to_rgb(upright(image)), short_side, long_side)
     return Photo(np.asarray(small), width, height)
 
 
@@ -98,43 +96,3 @@ def reduce_while_decoding(image: Image.Image, short_side: int, long_side: int) -
     if image.format == "JPEG":
         width, height = shortest_edge_size(*image.size, short_side, long_side)
         image.draft(None, (2 * width, 2 * height))
-
-
-def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation that is still to be applied; 1 (upright) if it makes no sense."""
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    # Broken EXIF data, in any of the ways Pillow can stumble over, must not lose a good photo.
-    except Exception:
-        return 1
-    return orientation if orientation in range(1, 9) else 1
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any mode as RGB."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(to_8_bit(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        return on_white(image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def to_8_bit(grey_HW: np.ndarray) -> np.ndarray:
-    """Scale grey values of 16 or 32 bit to 0..255.
-
-    Integers count as 16 bit unless one is larger: then the largest becomes white. Floats count as
-    0..1, else as 0..255, else the largest becomes white.
-    """
-    values_HW = np.nan_to_num(grey_HW.astype(np.float64), posinf=0, neginf=0)
-    largest = float(values_HW.max())
-    usual = (1.0, 255.0) if grey_HW.dtype.kind == "f" else (65535.0,)
-    white = next((limit for limit in usual if largest <= limit), largest)
-    return (values_HW.clip(0, white) * (255 / white) + 0.5).astype(np.uint8)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Lay an RGBA image on a white ground."""
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image).convert("RGB")

@@ -5,16 +5,15 @@ import importlib.metadata
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-import sed
 from pipelines import outputs, report, shards, tracking
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
+from pipelines.features import ReadFeatures, size_in_words
 from pipelines.labeller import LoadModel
 from pipelines.plan import Plan
 from pipelines.storage import open_buckets
@@ -54,7 +53,7 @@ def label(
         run = start(plan, tracked, experiment, tracking_uri)
         record_input(tracked, plan, run)
         if len(plan.todo):
-            run = spread(plan, run, connect, load_model)
+            run = spread(plan, run, connect, load_model, tracked)
         run = finish(plan, run)
         record_result(tracked, plan, run)
     outputs.write_run(plan.output, run)
@@ -95,10 +94,17 @@ def first_run(plan: Plan, tracked: tracking.Run) -> Run:
     }
 
 
-def spread(plan: Plan, run: Run, connect: Callable[[], None], load_model: LoadModel | None) -> Run:
+def spread(
+    plan: Plan,
+    run: Run,
+    connect: Callable[[], None],
+    load_model: LoadModel | None,
+    tracked: tracking.Run,
+) -> Run:
     """Label what is left on the cluster; return what run.json says with the throughput in it."""
     connect()
     from pipelines import cluster  # imports Ray
+    from pipelines.weights import share_weights
 
     config = plan.config
     pool = cluster.choose_pool(config.workers, config.gpus_per_worker, num_tasks=len(plan.todo))
@@ -109,29 +115,43 @@ def spread(plan: Plan, run: Run, connect: Callable[[], None], load_model: LoadMo
         pool.size,
         pool.device,
     )
+    if config.keep_features:
+        logger.info("Features: %s", size_in_words(plan.sizes, plan.num_images))
     stamp = {
         "vocabulary_id": plan.identity.vocabulary_id,
         "model_id": plan.identity.model_id,
         "rejection": plan.identity.rejection,
         "run_id": run["run_id"],
     }
-    uris = plan.manifest["image_uri"].to_pylist()
     progress = cluster.label_on_cluster(
         plan.todo,
         pool,
-        load_model=load_model or partial(sed.load_model, plan.model),
+        load_model=load_model or share_weights(plan.model),
         classes=config.classes,
         rejection=plan.rejection,
         min_confidence=config.min_confidence,
         batch_size=config.batch_size,
-        decode=Decode(plan.sizes.short_side, plan.sizes.long_side, open_buckets(uris)),
-        commit=Commit(plan.output, config.classes, stamp),
+        decode=first_step(plan),
+        commit=Commit(plan.output, config.classes, stamp, config.keep_features),
+        observe=lambda progress: tracked.metrics(progress.metrics(), step=progress.done),
     )
     seconds = progress.seconds
     return run | {
         "seconds": round(run["seconds"] + seconds, 3),
         "images_per_second": round((progress.labelled + progress.errors) / seconds, 3),
     }
+
+
+def first_step(plan: Plan) -> Decode | ReadFeatures:
+    """Return what reads the inputs of a shard."""
+    if plan.config.features is not None:
+        return ReadFeatures(plan.source)
+    return Decode(
+        plan.sizes.short_side,
+        plan.sizes.long_side,
+        plan.config.decode_seconds,
+        open_buckets(plan.manifest["image_uri"]),
+    )
 
 
 def finish(plan: Plan, run: Run) -> Run:
@@ -143,13 +163,18 @@ def finish(plan: Plan, run: Run) -> Run:
         "skipped": plan.skipped,
     }
     assert counts["labelled"] + counts["errors"] == counts["inputs"], f"every input once: {counts}"
+    classes = list(plan.config.classes)
+    labels = report.summarise(plan.output, len(classes))
     run = run | {
         "status": outputs.DONE,
         "counts": counts,
+        "collapsed_classes": [classes[index] for index in labels.collapsed],
         "manifest_sha256": plan.manifest_digest,
         "finished": now(),
     }
-    report.write_report(plan.output, classes=plan.config.classes, run=run)
+    if plan.config.keep_features:
+        run["features_bytes"] = shards.size(plan.output, shards.FEATURES)
+    report.write_report(plan.output, labels, classes=classes, run=run)
     return run
 
 
@@ -163,8 +188,9 @@ def record_input(tracked: tracking.Run, plan: Plan, run: Run) -> None:
 
 def record_result(tracked: tracking.Run, plan: Plan, run: Run) -> None:
     """Tell MLflow what came out."""
+    counts = run["counts"] | {"collapsed_classes": len(run["collapsed_classes"])}
     speed = {"seconds": run["seconds"], "images_per_second": run["images_per_second"]}
-    tracked.metrics({name: float(count) for name, count in run["counts"].items()} | speed)
+    tracked.metrics({name: float(count) for name, count in counts.items()} | speed)
     with TemporaryDirectory() as folder:
         page = Path(folder) / "index.html"
         page.write_bytes(plan.output.at(outputs.REPORT, page.name).read())

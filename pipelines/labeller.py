@@ -7,6 +7,8 @@ Shapes: B images, K surviving classes of an image, H W pixels, P prompts, D embe
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +17,9 @@ import torch
 from torch import Tensor
 
 import sed
-from pipelines import masks, rows
+from pipelines import masks, rows, tensors
 from pipelines.decoding import Row, failure
-from sed.resize import to_model_input
-from sed.upsample import label_map
+from sed.encoder import Essence
 
 
 class Model(Protocol):
@@ -28,6 +29,10 @@ class Model(Protocol):
 
     def embed_classes(self, classes: Sequence[str]) -> Tensor:
         """Return text_NPD."""
+        ...
+
+    def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
+        """Return a decoded photo as `score` takes it."""
         ...
 
     def score(
@@ -41,6 +46,19 @@ LoadModel = Callable[[str], Model]
 """Loads a model onto the device of that name."""
 
 
+Input = Tensor | list[Tensor]
+"""An image_3HW, or the tensors of its features."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model says about one image."""
+
+    scores: sed.ClassScores
+    kept: tuple[Tensor, ...] = ()
+    """The tensors of its features, where they are to be kept."""
+
+
 class Labeller:
     """Hold one model on one device and label batches of images."""
 
@@ -52,39 +70,49 @@ class Labeller:
         classes: Sequence[str],
         rejection: sed.Rejection,
         min_confidence: float = 0.0,
+        keep_features: bool = False,
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
+        self.threads = threads
         use_threads(threads)
+        self.turn = Lock()
         self.device = device
         self.model = load_model(device)
         self.text_NPD = torch.tensor(load_text(), device=device)
         self.classes = list(classes)
         self.rejection = rejection
         self.min_confidence = min_confidence
+        self.keep_features = keep_features
         self.ignore = masks.ignore_value(len(self.classes))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row of `rows.LABELLED` for each row, in the same order."""
+        """Return a row of `rows.LABELLED` for each row, in the same order.
+
+        Two threads may call: while one describes what it found, the other has the model.
+        """
+        use_threads(self.threads)  # OpenMP counts for each thread that calls
         images = batch.to_pylist()
         sound = [row for row in images if row["error_type"] is None]
-        scores = iter(self.score([self.to_input(row) for row in sound]) if sound else [])
+        found = iter(self.score([self.to_input(row) for row in sound]) if sound else [])
         labelled = [
-            row if row["error_type"] is not None else row | self.label(row, next(scores))
+            row if row["error_type"] is not None else row | self.label(row, next(found))
             for row in images
         ]
         return pa.Table.from_pylist(labelled, schema=rows.LABELLED)
 
-    def to_input(self, row: Row) -> Tensor:
-        """Return the image of a row as the model sees it, image_3HW."""
+    def to_input(self, row: Row) -> Input:
+        """Return the image of a row as the model sees it, or the features kept of it."""
+        if row["features"] is not None:
+            return tensors.unpack(row["features"], self.device)
         shape = (row["pixels_height"], row["pixels_width"], 3)
-        pixels_HW3 = np.frombuffer(row["pixels"], dtype=np.uint8).reshape(shape).copy()
-        return to_model_input(pixels_HW3, self.model.config.image_size, self.device)
+        return self.model.prepare(np.frombuffer(row["pixels"], dtype=np.uint8).reshape(shape))
 
-    def score(self, images: list[Tensor]) -> list[sed.ClassScores | Exception]:
+    def score(self, images: list[Input]) -> list[Scored | Exception]:
         """Score images together; where memory does not suffice, each alone."""
         try:
-            return [*self.model.score(torch.stack(images), self.text_NPD, self.rejection)]
+            with self.turn:
+                return [*self.run(images)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -92,12 +120,28 @@ class Labeller:
                 return [error]
         return [self.score([image])[0] for image in images]
 
-    def label(self, row: Row, scores: sed.ClassScores | Exception) -> Row:
+    def run(self, images: list[Input]) -> list[Scored]:
+        """Run the model on one batch of pixels, or of features."""
+        photos = [image for image in images if isinstance(image, Tensor)]
+        if photos and not self.keep_features:
+            scores = self.model.score(torch.stack(photos), self.text_NPD, self.rejection)
+            return [Scored(one) for one in scores]
+        model = self.model
+        assert isinstance(model, sed.SED), "a stand-in for a model has no features"
+        if photos:
+            essence = model.condense(model.encode(torch.stack(photos)))
+        else:
+            essence = Essence.stack([image for image in images if not isinstance(image, Tensor)])
+        scores = model.decode(essence, self.text_NPD, self.rejection)
+        return [Scored(*pair) for pair in zip(scores, essence.split(), strict=True)]
+
+    def label(self, row: Row, found: Scored | Exception) -> Row:
         """Return the result columns of an image, or its error."""
-        if isinstance(scores, Exception):
-            return failure("OutOfMemory", scores)
+        if isinstance(found, Exception):
+            return failure("OutOfMemory", found)
+        kept = tensors.pack(found.kept) if self.keep_features else None
         try:
-            return self.describe(row, scores)
+            return {"features": kept, **self.describe(row, found.scores)}
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -106,17 +150,21 @@ class Labeller:
     def describe(self, row: Row, scores: sed.ClassScores) -> Row:
         """Make label map, confidence and segments of one image at its own size."""
         labels_HW, confidence_HW = self.label_map(scores, row["height"], row["width"])
+        unsure = scores.uncertainty()
         name = row["image_uri"].rpartition("/")[2].rpartition(".")[0] or "image"
         return {
             "mask": {"bytes": masks.index_png(labels_HW, len(self.classes)), "path": f"{name}.png"},
             "confidence": {
-                "bytes": masks.confidence_png(coarse_confidence(scores)),
+                "bytes": masks.confidence_png(scores.confidence().cpu().numpy()),
                 "path": f"{name}_confidence.png",
             },
             "segments": masks.segments(labels_HW, confidence_HW, self.classes),
             "ignored_fraction": float((labels_HW == self.ignore).mean()),
             "mean_confidence": float(confidence_HW.mean(dtype=np.float64)),
             "candidates": scores.candidates_K.tolist(),
+            "mean_margin": unsure.margin,
+            "mean_entropy": unsure.entropy,
+            "rivals": [asdict(rivalry) for rivalry in unsure.rivals],
         }
 
     def label_map(
@@ -126,19 +174,10 @@ class Labeller:
         if not len(scores.candidates_K):
             shape = (height, width)
             return np.full(shape, self.ignore, np.int32), np.zeros(shape, np.float32)
-        labels, confidence = label_map(
-            scores.logits_KHW, scores.candidates_K, height=height, width=width
-        )
+        labels, confidence = scores.label_map(height, width)
         labels_HW, confidence_HW = labels.cpu().numpy(), confidence.cpu().numpy()
         labels_HW[confidence_HW < self.min_confidence] = self.ignore
         return labels_HW, confidence_HW
-
-
-def coarse_confidence(scores: sed.ClassScores) -> np.ndarray:
-    """Return the probability of the best class at the decoder's resolution, confidence_HW."""
-    if not len(scores.candidates_K):
-        return np.zeros(scores.logits_KHW.shape[1:], np.float32)
-    return scores.logits_KHW.amax(dim=0).float().sigmoid().cpu().numpy()
 
 
 def use_threads(threads: int | None) -> None:

@@ -14,6 +14,9 @@ from pycocotools import mask as coco
 IGNORE_8_BIT = 255
 IGNORE_16_BIT = 65535
 
+PNG_LEVEL = 3
+"""Of zlib: twice as fast as its default of 6, for files up to a third larger."""
+
 
 def ignore_value(num_classes: int) -> int:
     """Return the mask value that means "no class": 255, or 65535 where 8 bits are too few."""
@@ -34,7 +37,7 @@ def confidence_png(confidence_HW: np.ndarray) -> bytes:
 def to_png(values_HW: np.ndarray) -> bytes:
     """Return an array of uint8 or uint16 as a grey PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(values_HW).save(buffer, format="PNG")
+    Image.fromarray(values_HW).save(buffer, format="PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
@@ -56,6 +59,7 @@ def segments(
     sums_N = np.bincount(
         labels_HW[known_HW], weights=confidence_HW[known_HW], minlength=len(classes)
     )
+    places = run_lengths(labels_HW)
     return [
         {
             "category_id": index,
@@ -63,15 +67,34 @@ def segments(
             "pixels": int(pixels_N[index]),
             "area_fraction": pixels_N[index] / labels_HW.size,
             "mean_confidence": sums_N[index] / pixels_N[index],
-            **place(labels_HW == index),
+            **place(places[index], labels_HW.shape),
         }
         for index in np.flatnonzero(pixels_N).tolist()
     ]
 
 
-def place(mask_HW: np.ndarray) -> dict[str, Any]:
+def run_lengths(labels_HW: np.ndarray) -> dict[int, list[int]]:
+    """Return for each label the lengths of runs without and with it, in turn, down the columns.
+
+    All labels in one pass: the map is cut where its value changes.
+    """
+    flat = labels_HW.T.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    ends = np.append(starts[1:], flat.size)
+    values = flat[starts]
+    found = {}
+    for label in np.unique(values):
+        own = values == label
+        cuts = np.stack([starts[own], ends[own]], axis=1).ravel()
+        counts = np.diff(cuts, prepend=0, append=flat.size).tolist()
+        found[int(label)] = counts if counts[-1] else counts[:-1]  # as pycocotools writes them
+    return found
+
+
+def place(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the box (x, y, width, height) and the compressed run lengths of a mask."""
-    rle: Any = coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
+    plain: Any = {"size": list(shape), "counts": counts}
+    rle: Any = coco.frPyObjects(plain, *shape)
     return {
         "bbox": [int(side) for side in coco.toBbox(rle)],
         "rle": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()},

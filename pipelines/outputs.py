@@ -8,12 +8,12 @@ from typing import Any
 
 from pyarrow.fs import FileType
 
-from pipelines.shards import ERRORS, LABELS, MANIFEST
-from pipelines.storage import Location
+from pipelines.shards import ERRORS, FEATURES, LABELS, MANIFEST
+from pipelines.storage import Location, locate
 
 RUN_FILE = "run.json"
 REPORT = "report"
-OURS = (LABELS, ERRORS, REPORT, MANIFEST, RUN_FILE)
+OURS = (LABELS, ERRORS, FEATURES, REPORT, MANIFEST, RUN_FILE)
 """All that `label` writes; run.json comes last, so that half a removal can be done again."""
 
 FORMAT = "sed-labels-1"
@@ -73,6 +73,20 @@ def read_run(output: Location) -> dict[str, Any] | None:
     if not isinstance(run, dict) or run.pop("format", None) != FORMAT:
         raise ValueError(f"{place.uri} was not written by this version of label")
     return run
+
+
+def open_run(uri: str) -> tuple[Location, dict[str, Any]]:
+    """Return where an output of `label` is, and what its run.json says.
+
+    Raises:
+        ValueError: There is none.
+        OSError: It cannot be read.
+    """
+    place = locate(uri)
+    run = read_run(place)
+    if run is None:
+        raise ValueError(f"there is no output of label at {uri!r}")
+    return place, run
 
 
 def write_run(output: Location, run: dict[str, Any]) -> None:

@@ -1,18 +1,20 @@
 """What `label` was asked for, checked, and what of it is left to do. Nothing is written here."""
 
-import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 import sed
 from pipelines import outputs, shards
 from pipelines.classes import vocabulary_id
+from pipelines.features import open_features
 from pipelines.listing import list_images
 from pipelines.outputs import Identity
-from pipelines.storage import Location, locate
+from pipelines.storage import Location, locate, open_buckets
 from sed.checkpoint import file_digest
 
 
@@ -20,8 +22,14 @@ from sed.checkpoint import file_digest
 class LabelConfig:
     """What to label, with what, and where to."""
 
-    images: str
-    """URI of a folder, of a list of URIs, or of one image."""
+    images: str | None = None
+    """URI of a folder, of a list of URIs, or of one image; either this or `features`."""
+
+    features: str | None = None
+    """URI of an output of `label` whose features were kept: its images are labelled again."""
+
+    keep_features: bool = False
+    """Write what the model needs to label the images again with other classes."""
 
     output: str
     """URI of the folder to write."""
@@ -30,7 +38,7 @@ class LabelConfig:
     """Class names."""
 
     model: str = "nano"
-    """Weights, as `sed.load_model` takes them."""
+    """Weights: nano, a path, or models:/NAME/VERSION."""
 
     images_column: str = "image_uri"
     """Column of URIs, where `images` is a list."""
@@ -50,6 +58,9 @@ class LabelConfig:
     gpus_per_worker: float | None = None
     """GPUs of each copy, 0 for none, a fraction to share; None: 1 where there are any."""
 
+    decode_seconds: float = 60.0
+    """Time that decoding one image may take."""
+
     limit: int | None = None
     """Label only the first images, in the order of their URIs."""
 
@@ -57,6 +68,10 @@ class LabelConfig:
     """Start from nothing, whatever the output holds."""
 
     def __post_init__(self) -> None:
+        if (self.images is None) == (self.features is None):
+            raise ValueError("give either --images, or --features to label from kept features")
+        if self.features is not None and (self.limit is not None or self.keep_features):
+            raise ValueError("--features goes without --limit and --keep-features")
         if not 0 <= self.min_confidence <= 1:
             raise ValueError(f"--min-confidence is from 0 to 1, got {self.min_confidence}")
         for flag, value in (("batch-size", self.batch_size), ("workers", self.workers)):
@@ -64,6 +79,8 @@ class LabelConfig:
                 raise ValueError(f"--{flag} is at least 1, got {value}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit is at least 1, got {self.limit}")
+        if not self.decode_seconds > 0:
+            raise ValueError(f"--decode-seconds is more than 0, got {self.decode_seconds}")
         check_gpus(self.gpus_per_worker)
 
 
@@ -71,6 +88,8 @@ def check_gpus(gpus: float | None) -> None:
     """Require what Ray can give to one worker: a fraction of a GPU, or whole ones."""
     if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
         raise ValueError(f"--gpus-per-worker is 0, a fraction of 1, or a whole number, got {gpus}")
+    if gpus and not os.environ.get("RAY_ADDRESS") and gpus > (found := torch.cuda.device_count()):
+        raise ValueError(f"--gpus-per-worker {gpus:g}: this machine has {found} GPUs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +98,16 @@ class Plan:
 
     config: LabelConfig
     output: Location
+
+    source: Location
+    """Where the images are, or the output whose features are labelled again."""
+
     identity: Identity
     rejection: sed.Rejection
     sizes: sed.SEDConfig
 
     model: str
-    """Weights, as a worker with another current folder finds them."""
+    """Weights: nano, or the absolute path of a file on this machine."""
 
     skipped: int
     """Objects among the images that are no input."""
@@ -101,7 +124,7 @@ class Plan:
     @property
     def num_images(self) -> int:
         """Images that are left to do."""
-        return sum(len(uris) for uris in self.todo["image_uris"].to_pylist())
+        return shards.num_images(self.todo)
 
     @property
     def is_done(self) -> bool:
@@ -112,44 +135,100 @@ class Plan:
     @property
     def manifest_digest(self) -> str:
         """The SHA-256 of the list of inputs."""
-        text = "\n".join(self.manifest["image_uri"].to_pylist())
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return shards.list_digest(self.manifest)
 
 
-def make_plan(config: LabelConfig) -> Plan:
+def make_plan(config: LabelConfig, *, checkpoint: str | None = None) -> Plan:
     """Check everything that can be checked before a cluster is needed.
+
+    Args:
+        config: What was asked for.
+        checkpoint: Local file of `config.model` where that names a registered model.
 
     Raises:
         ValueError: Something in the configuration is wrong; the message is for its author.
         OSError: A file or bucket cannot be read, or the output cannot be written.
     """
     rejection = sed.Rejection.parse(config.rejection)
-    weights = sed.check_source(config.model)
+    checkpoint = checkpoint or config.model
+    weights = sed.check_source(checkpoint)
+    model_id = file_digest(weights)
     output = locate(config.output)
+    source = open_source(config, model_id)
     identity = Identity(
-        images=locate(config.images).uri,
-        model_id=file_digest(weights),
+        images=source.uri,
+        model_id=model_id,
         vocabulary_id=vocabulary_id(config.classes),
         rejection=str(rejection),
         min_confidence=config.min_confidence,
     )
     earlier = outputs.check_output(output, identity, overwrite=config.overwrite)
-    listing = list_images(
-        config.images, column=config.images_column, limit=config.limit, without=output
-    )
+    if earlier:
+        check_kept(config, earlier)
+    manifest, skipped = list_inputs(config, source, output, continues=bool(earlier))
     output.check_writable()
-    old = shards.read_manifest(output) if earlier else shards.no_manifest()
-    manifest = shards.extend(old, listing.image_uris)
     done = shards.done_shards(output) if earlier else set()
     return Plan(
         config=config,
         output=output,
+        source=source,
         identity=identity,
         rejection=rejection,
-        sizes=sed.source_config(config.model),
+        sizes=sed.source_config(checkpoint),
         model=config.model if config.model == "nano" else str(weights.absolute()),
-        skipped=listing.skipped,
+        skipped=skipped,
         manifest=manifest,
         todo=shards.remaining(manifest, done),
         earlier=earlier,
     )
+
+
+def open_source(config: LabelConfig, model_id: str) -> Location:
+    """Return where the images are, or the output whose features were kept.
+
+    Raises:
+        ValueError: The features are none, or of another model.
+        OSError: They cannot be read.
+    """
+    if config.features is None:
+        return locate(config.images or "")
+    place, run = open_features(config.features)
+    if place.uri == locate(config.output).uri:
+        raise ValueError("--features and --output are the same folder: use another --output")
+    if run["identity"]["model_id"] != model_id:
+        raise ValueError(
+            f"the features in {config.features!r} are of another model "
+            f"({outputs.show(run['identity']['model_id'])}): give its --model"
+        )
+    return place
+
+
+def check_kept(config: LabelConfig, earlier: dict[str, Any]) -> None:
+    """Require that an output keeps the features of all its images, or of none."""
+    if earlier.get("configuration", {}).get("keep_features", False) != config.keep_features:
+        word = "without" if config.keep_features else "with"
+        raise ValueError(
+            f"the output {config.output!r} was made {word} --keep-features: "
+            f"give the same command again ({word} it), use another --output, or --overwrite to "
+            "start from nothing"
+        )
+
+
+def list_inputs(
+    config: LabelConfig, source: Location, output: Location, *, continues: bool
+) -> tuple[pa.Table, int]:
+    """Return the manifest of a job, and how many objects beside its images are no input."""
+    old = shards.read_manifest(output) if continues else shards.no_manifest()
+    if config.features is not None:
+        manifest = shards.read_manifest(source)
+        if not manifest.slice(0, len(old)).equals(old):
+            raise ValueError(
+                f"the images in {config.features!r} are others than when {config.output!r} was "
+                "begun: use another --output, or --overwrite to start from nothing"
+            )
+        return manifest, 0
+    listing = list_images(
+        config.images or source.uri, column=config.images_column, limit=config.limit, without=output
+    )
+    open_buckets(listing.image_uris)
+    return shards.extend(old, listing.image_uris), listing.skipped

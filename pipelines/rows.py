@@ -28,10 +28,16 @@ SEGMENT = pa.struct(
 )
 """All pixels of one class in one image; bbox is (x, y, width, height)."""
 
-MANIFEST = pa.schema([("image_uri", pa.string()), ("shard", pa.int32())])
+MANIFEST = pa.schema([("image_uri", pa.large_string()), ("shard", pa.int32())])
 """Which image belongs to which shard, for ever."""
 
-SHARD = pa.schema([("shard", pa.int32()), ("image_uris", pa.list_(pa.string()))])
+SHARD = pa.schema([("shard", pa.int32()), ("image_uris", pa.large_list(pa.large_string()))])
+
+TENSOR = pa.struct([("shape", pa.list_(pa.int32())), ("values", pa.large_binary())])
+"""An array of half precision, row by row."""
+
+KEPT = pa.field("features", pa.list_(TENSOR))
+"""What the decoder needs of an image: its embedding, and the guidance of each level."""
 
 SOURCE = [
     pa.field("shard", pa.int32()),
@@ -52,10 +58,12 @@ DECODED = pa.schema(
         pa.field("pixels", pa.large_binary()),
         pa.field("pixels_width", pa.int32()),
         pa.field("pixels_height", pa.int32()),
+        KEPT,
         *FAILURE,
     ]
 )
-"""A decoded image: `pixels` is RGB of (pixels_height, pixels_width, 3), resized for the model."""
+"""A decoded image: `pixels` is RGB of (pixels_height, pixels_width, 3), resized for the model; or
+the features that an earlier run kept of it."""
 
 RESULT = [
     pa.field("mask", FILE),
@@ -75,16 +83,42 @@ STAMP = [
 ]
 """Who said it: the same in every row of a run."""
 
-LABELLED = pa.schema([*SOURCE, *RESULT, *FAILURE])
+RIVALRY = pa.struct(
+    [("category_id", pa.int32()), ("rival_id", pa.int32()), ("area_fraction", pa.float32())]
+)
+"""Pixels that one class won and another nearly won: see `sed.uncertainty`."""
 
-LABELS = pa.schema([*SOURCE[2:], *RESULT, *STAMP])
+UNCERTAINTY = [
+    pa.field("mean_margin", pa.float32()),
+    pa.field("mean_entropy", pa.float32()),
+    pa.field("rivals", pa.list_(RIVALRY)),
+]
+"""How sure the model is of one image, beyond `mean_confidence`."""
+
+LABELLED = pa.schema([*SOURCE, *RESULT, *UNCERTAINTY, KEPT, *FAILURE])
+
+LABELS = pa.schema([*SOURCE[2:], *RESULT, *STAMP, *UNCERTAINTY])
 """A row of labels/*.parquet."""
+
+FEATURES = pa.schema([*SOURCE[2:], KEPT])
+"""A row of features/*.parquet."""
 
 ERRORS = pa.schema([SOURCE[2], *FAILURE, STAMP[-1]])
 """A row of errors/*.parquet."""
 
 COMMIT = pa.schema([("shard", pa.int32()), ("labelled", pa.int64()), ("errors", pa.int64())])
 """What became of a shard."""
+
+PREPARED = pa.schema(
+    [
+        pa.field("image", FILE),
+        pa.field("mask", FILE),
+        pa.field("image_id", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+)
+"""A row of a dataset with masks: index PNG, 255 or 65535 = ignore."""
 
 IMAGE_COLUMNS = ("mask", "confidence")
 

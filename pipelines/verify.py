@@ -18,10 +18,10 @@ from pyarrow.fs import FileSystem
 from pycocotools import mask as coco
 
 from pipelines import outputs, rows, shards
-from pipelines.images import SIDEWAYS, read_orientation
 from pipelines.listing import list_images
 from pipelines.masks import ignore_value
 from pipelines.storage import Location, locate, open_buckets
+from sed.photo import SIDEWAYS, read_orientation
 
 FOUND = pa.schema([("image_uri", pa.string()), ("folder", pa.string()), ("problem", pa.string())])
 
@@ -44,7 +44,8 @@ class Output:
 
     place: Location
     run: dict[str, Any]
-    image_uris: list[str]
+    image_uris: pa.Array
+    """Large strings, sorted, each once."""
 
 
 def open_output(labels: str, images: str) -> Output:
@@ -54,11 +55,10 @@ def open_output(labels: str, images: str) -> Output:
         ValueError: There is no such output, or there are no images.
         OSError: One of them cannot be read.
     """
-    place = locate(labels)
-    run = outputs.read_run(place)
-    if run is None:
-        raise ValueError(f"there is no output of label at {labels!r}")
+    place, run = outputs.open_run(labels)
     options = run["configuration"]
+    if options.get("features"):  # the inputs are those of the run that kept them
+        options = outputs.open_run(options["features"])[1]["configuration"]
     listing = list_images(
         images, column=options["images_column"], limit=options["limit"], without=place
     )
@@ -78,8 +78,8 @@ def verify(output: Output, connect: Callable[[], None]) -> Verdict:
 
 def part_names(place: Location) -> list[str]:
     """Return the names of the files in labels/ and errors/, each once."""
-    files = [*place.at(shards.LABELS).files(), *place.at(shards.ERRORS).files()]
-    return sorted({info.base_name for info in files if shards.PART.fullmatch(info.base_name)})
+    files = [*shards.parts(place, shards.LABELS), *shards.parts(place, shards.ERRORS)]
+    return sorted({info.base_name for info in files})
 
 
 def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
@@ -167,7 +167,7 @@ def mask_problem(row: dict[str, Any], num_classes: int) -> str | None:
 
 
 def judge(
-    found: Iterable[Mapping[str, Any]], image_uris: list[str], run: Mapping[str, Any]
+    found: Iterable[Mapping[str, Any]], image_uris: pa.Array, run: Mapping[str, Any]
 ) -> Verdict:
     """Compare the rows that were found with the inputs and with run.json."""
     verdict, times, folders = Verdict(), Counter[str](), Counter[str]()
@@ -179,7 +179,8 @@ def judge(
             folders[row["folder"]] += 1
     verdict.labelled, verdict.errors = folders[shards.LABELS], folders[shards.ERRORS]
     verdict.problems += [f"{uri}: in {n} rows" for uri, n in sorted(times.items()) if n > 1]
-    missing, unknown = set(image_uris) - set(times), set(times) - set(image_uris)
+    wanted = set(image_uris.to_pylist())
+    missing, unknown = wanted - set(times), set(times) - wanted
     verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in sorted(missing)]
     verdict.problems += [f"{uri}: not among the images" for uri in sorted(unknown)]
     verdict.problems += count_problems(verdict, run)

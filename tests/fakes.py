@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import sed
+from sed.resize import to_model_input
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -29,6 +30,9 @@ class ColourModel:
 
     def embed_classes(self, classes):
         return torch.tensor([COLOURS[name] for name in classes]).float().unsqueeze(1) / 255
+
+    def prepare(self, pixels_HW3):
+        return to_model_input(pixels_HW3, self.config.image_size)
 
     def score(self, images_B3HW, text_NPD, rejection=None):
         if self.log is not None:

@@ -18,6 +18,9 @@ from pipelines.report.statistics import ErrorStatistics, LabelStatistics
 MAX_BARS = 24
 """Bars of a histogram."""
 
+MAX_CONFUSIONS = 12
+"""Pairs of classes that are listed as confused with each other."""
+
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -68,7 +71,8 @@ def render(
         classes=list(classes),
         colours=[to_hex(colour_3) for colour_3 in panels.colours_N3],
         rows=class_rows(labels, list(classes), panels.colours_N3),
-        absent=[classes[index] for index in np.flatnonzero(labels.images_N == 0).tolist()],
+        absent=[classes[index] for index in labels.collapsed],
+        confusions=labels.confusions(MAX_CONFUSIONS),
         heat_stops=", ".join(HEAT),
         facts=facts(run),
         speed=run.get("images_per_second"),

@@ -86,20 +86,25 @@ class Panels:
 
     sample: list[Panel]
     uncertain: list[Panel]
+    rare: list[tuple[int, Panel]]
+    """A rare class, and the image that shows most of it."""
+
     colours_N3: np.ndarray
 
 
-def make_panels(output: Location, statistics: LabelStatistics) -> Panels:
-    """Read the chosen rows and their photos."""
+def make_panels(output: Location, statistics: LabelStatistics, rare_classes: int) -> Panels:
+    """Read the chosen rows and their photos; show so many of the rarest classes."""
     sample, uncertain = statistics.sample.picks(), statistics.uncertain.picks()
+    rare = statistics.rarest(rare_classes)
     colours_N3 = pictures.class_colours(np.argsort(-statistics.pixels_N, kind="stable"))
-    rows = read_rows(output, list({*sample, *uncertain}), COLUMNS)
+    rows = read_rows(output, list({*sample, *uncertain, *(p for _, p in rare)}), COLUMNS)
     with ThreadPoolExecutor(READERS) as pool:
         made = pool.map(lambda row: make_panel(row, colours_N3), rows.values())
         panels = dict(zip(rows, made, strict=True))
     return Panels(
         sorted((panels[pick] for pick in sample), key=lambda panel: panel.uri),
         [panels[pick] for pick in uncertain],
+        [(index, panels[pick]) for index, pick in rare],
         colours_N3,
     )
 

@@ -3,18 +3,24 @@
 Shapes: N classes.
 """
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.shards import ERRORS, LABELS, PART
+from pipelines.decoding import ahead
+from pipelines.shards import ERRORS, LABELS, parts
 from pipelines.storage import Location
 
 COLUMNS = [
@@ -27,8 +33,12 @@ COLUMNS = [
     "ignored_fraction",
     "mean_confidence",
     "candidates",
+    "rivals",
 ]
 """All that the numbers need; the masks stay where they are."""
+
+READERS = 16
+"""Files that are fetched at the same time."""
 
 CONFIDENCE_BINS = 20
 
@@ -66,6 +76,34 @@ class Lowest:
 
 
 @dataclass
+class Largest:
+    """For each class the row where it has the most pixels."""
+
+    pixels_N: np.ndarray
+    picks: dict[int, Pick] = field(default_factory=dict)
+
+    def add(self, index: np.ndarray, pixels: np.ndarray, row: np.ndarray, file: str) -> None:
+        """Offer segments: their classes, their sizes and the rows of a file that they are in."""
+        order = np.lexsort((-row, pixels, index))
+        last = order[np.flatnonzero(np.diff(index[order], append=-1))]
+        for place in last[pixels[last] > self.pixels_N[index[last]]].tolist():
+            self.pixels_N[index[place]] = pixels[place]
+            self.picks[int(index[place])] = Pick(file, int(row[place]))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two classes that the model hesitates between, whichever of them won."""
+
+    first: int
+    second: int
+    pixels: float
+    """Contested pixels."""
+
+    images: int
+
+
+@dataclass
 class LabelStatistics:
     """What all rows of labels/ add up to."""
 
@@ -88,12 +126,17 @@ class LabelStatistics:
     confidence: np.ndarray = field(init=False)
     """Number of images by mean confidence."""
 
+    largest: Largest = field(init=False)
+    contested: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """Contested pixels and images of each pair of classes, first * N + second."""
+
     def __post_init__(self) -> None:
         self.pixels_N = np.zeros(self.num_classes, np.int64)
         self.images_N = np.zeros(self.num_classes, np.int64)
         self.confidence_N = np.zeros(self.num_classes)
         self.candidates = np.zeros(self.num_classes + 1, np.int64)
         self.confidence = np.zeros(CONFIDENCE_BINS, np.int64)
+        self.largest = Largest(np.zeros(self.num_classes))
 
     @property
     def mean_confidence(self) -> float:
@@ -110,6 +153,22 @@ class LabelStatistics:
         """Share of all pixels that have the ignore value."""
         return self.ignored_pixels / max(self.pixels, 1)
 
+    @property
+    def collapsed(self) -> list[int]:
+        """Classes that won no pixel anywhere."""
+        return np.flatnonzero(self.images_N == 0).tolist()
+
+    def rarest(self, count: int) -> list[tuple[int, Pick]]:
+        """Return the classes that the fewest images show, and the row that shows most of each."""
+        shown = np.flatnonzero(self.images_N)
+        order = shown[np.lexsort((self.pixels_N[shown], self.images_N[shown]))]
+        return [(index, self.largest.picks[index]) for index in order[:count].tolist()]
+
+    def confusions(self, count: int) -> list[Confusion]:
+        """Return the pairs of classes that contest the most pixels, most first."""
+        pairs = sorted(self.contested.items(), key=lambda item: (-item[1][0], item[0]))[:count]
+        return [Confusion(*divmod(pair, self.num_classes), *sums) for pair, sums in pairs]
+
     def add(self, batch: pa.RecordBatch, file: str, offset: int) -> None:
         """Count the rows of a batch that starts at row `offset` of a file."""
         sizes = batch["width"].to_numpy().astype(np.int64) * batch["height"].to_numpy()
@@ -123,20 +182,37 @@ class LabelStatistics:
         kept = numbers(batch["candidates"].value_lengths()).astype(int)
         self.candidates_sum += int(kept.sum())
         self.candidates += np.bincount(kept, minlength=self.num_classes + 1)
-        self.add_segments(batch["segments"].flatten())
+        self.add_segments(batch["segments"], file, offset)
+        self.add_rivals(batch["rivals"], sizes)
         uris = batch["image_uri"].to_pylist()
         for index, (uri, confidence) in enumerate(zip(uris, confidences, strict=True), offset):
             self.sample.add(spread(uri), file, index)
             self.uncertain.add(float(confidence), file, index)
 
-    def add_segments(self, segments: pa.StructArray) -> None:
+    def add_segments(self, lists: pa.ListArray, file: str, offset: int) -> None:
         """Count the segments of a batch; a class has at most one in an image."""
+        segments = lists.flatten()
         index, pixels = numbers(segments.field("category_id")), numbers(segments.field("pixels"))
         weights = np.nan_to_num(numbers(segments.field("mean_confidence"))) * pixels
         index = index.astype(int)
         self.images_N += np.bincount(index, minlength=self.num_classes)
         self.pixels_N += np.bincount(index, pixels, self.num_classes).astype(np.int64)
         self.confidence_N += np.bincount(index, weights, self.num_classes)
+        self.largest.add(index, pixels, offset + pc.list_parent_indices(lists).to_numpy(), file)
+
+    def add_rivals(self, lists: pa.ListArray, sizes: np.ndarray) -> None:
+        """Count the contested pixels of a batch whose images have so many pixels."""
+        rivals, image = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
+        won = numbers(rivals.field("category_id")).astype(int)
+        lost = numbers(rivals.field("rival_id")).astype(int)
+        pairs = np.minimum(won, lost) * self.num_classes + np.maximum(won, lost)
+        contested = numbers(rivals.field("area_fraction")) * sizes[image]
+        found, place = np.unique(pairs, return_inverse=True)
+        pixels = np.bincount(place, contested, len(found))
+        images = np.bincount(np.unique([place, image], axis=1)[0], minlength=len(found))
+        for pair, area, count in zip(found.tolist(), pixels, images, strict=True):
+            before = self.contested.get(pair, (0.0, 0))
+            self.contested[pair] = (before[0] + float(area), before[1] + int(count))
 
 
 @dataclass
@@ -157,18 +233,21 @@ def read_labels(
 ) -> LabelStatistics:
     """Count all rows of labels/ and choose which to show."""
     statistics = LabelStatistics(num_classes, Lowest(samples), Lowest(uncertain))
-    for file in parts(output, LABELS):
-        offset = 0
-        for batch in batches(output, file, COLUMNS):
-            statistics.add(batch, file, offset)
-            offset += batch.num_rows
+    files = [info.path for info in parts(output, LABELS)]
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = ahead(pool, lambda file: list(batches(output, file, COLUMNS)), files)
+        for file, found in zip(files, contents, strict=True):
+            offset = 0
+            for batch in found:
+                statistics.add(batch, file, offset)
+                offset += batch.num_rows
     return statistics
 
 
 def read_errors(output: Location) -> ErrorStatistics:
     """Count all rows of errors/ and list the first."""
     statistics = ErrorStatistics()
-    for file in parts(output, ERRORS):
+    for file in (info.path for info in parts(output, ERRORS)):
         for batch in batches(output, file, ["image_uri", "error_type", "message"]):
             statistics.kinds.update(batch["error_type"].to_pylist())
             wanted = MAX_ERRORS - len(statistics.listed)
@@ -189,11 +268,6 @@ def read_rows(
                 found[wanted[index]] = batch.slice(index - offset, 1).to_pylist()[0]
             offset += batch.num_rows
     return found
-
-
-def parts(output: Location, folder: str) -> list[str]:
-    """Return the paths of the files of labels/ or errors/, in order."""
-    return [info.path for info in output.at(folder).files() if PART.fullmatch(info.base_name)]
 
 
 def batches(

@@ -1,11 +1,17 @@
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from pycocotools import mask as coco
 
 from jobs import label, session
 from pipelines.storage import Location, locate
@@ -64,6 +70,7 @@ def refused(photos, tmp_path, random_checkpoint, monkeypatch, capsys):
         ({"batch_size": 0}, "--batch-size is at least 1"),
         ({"workers": -1}, "--workers is at least 1"),
         ({"gpus_per_worker": 2.5}, "--gpus-per-worker"),
+        ({"gpus_per_worker": 1000}, "this machine has"),
         ({"limit": 0}, "--limit is at least 1"),
     ],
 )
@@ -87,9 +94,22 @@ def test_folders_without_images_are_refused(refused, tmp_path):
 
 def test_an_unreachable_bucket_is_refused(refused, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     assert "no-such-bucket-at-all" in refused(images="s3://no-such-bucket-at-all/photos")
+
+
+def test_an_unreachable_bucket_in_a_list_is_refused(refused, tmp_path, monkeypatch):
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+    def unknown(bucket):
+        raise OSError(f"there is no bucket {bucket}")
+
+    monkeypatch.setattr("pipelines.storage.resolve_s3_region", unknown)
+    (tmp_path / "list.csv").write_text("image_uri\ns3://no-such-bucket-in-a-list/a.jpg\n")
+    assert "no-such-bucket-in-a-list" in refused(images=str(tmp_path / "list.csv"))
 
 
 def test_an_output_that_holds_something_else_is_refused(refused, tmp_path):
@@ -148,6 +168,63 @@ def test_a_bucket_is_labelled_into_a_bucket(s3_bucket, tmp_path, random_checkpoi
     assert "another rejection (none, now fixed:1)" in other.stderr
     assert "Traceback" not in other.stderr
     assert objects(s3_bucket) == before
+
+
+@pytest.mark.ray
+def test_a_killed_job_continues(tmp_path, random_checkpoint):
+    """SIGKILL of the driver after its first shard: the same command does the rest, once."""
+    write_photos(tmp_path / "in", 60)
+    flags = ["--images", tmp_path / "in", "--output", tmp_path / "out", "--classes", "red", "blue"]
+    flags += ["--model", random_checkpoint, "--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    flags += ["--workers", "1", "--batch-size", "1", "--json"]
+    command = [sys.executable, "-m", "jobs.label", *map(str, flags)]
+    job = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    parts = tmp_path / "out" / "labels"
+    deadline = time.monotonic() + 300
+    while not list(parts.glob("part-*.parquet")) and job.poll() is None:
+        assert time.monotonic() < deadline, "no shard was written"
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    before = {path.name: path.read_bytes() for path in parts.glob("part-*.parquet")}
+
+    again = run_job(*flags)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[-1])["labelled"] == 60
+    uris = pq.read_table(parts)["image_uri"].to_pylist()
+    assert sorted(uris) == sorted(str(path) for path in (tmp_path / "in").iterdir())
+    for name, content in before.items():
+        assert (parts / name).read_bytes() == content
+
+
+@pytest.mark.ray
+def test_real_photos_become_rows_that_pycocotools_reads(shared_dir, tmp_path):
+    """The bundled model knows no photo, but every row, size and RLE must be right."""
+    photos = tmp_path / "in"
+    photos.mkdir()
+    found = sorted((shared_dir / "samples").rglob("*.jpg"))[::4]
+    for path in found:
+        (photos / path.name).write_bytes(path.read_bytes())
+    (photos / "truncated.jpg").write_bytes(found[0].read_bytes()[:5000])
+    (photos / "empty.png").write_bytes(b"")
+    flags = ["--images", photos, "--output", tmp_path / "out", "--vocabulary", "ade150"]
+    flags += ["--model", "nano", "--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    done = run_job(*flags)
+    assert done.returncode == 0, done.stderr
+    errors = pq.read_table(tmp_path / "out" / "errors").to_pylist()
+    assert {Path(row["image_uri"]).name for row in errors} == {"truncated.jpg", "empty.png"}
+    rows = pq.read_table(tmp_path / "out" / "labels").to_pylist()
+    assert {Path(row["image_uri"]).name for row in rows} == {path.name for path in found}
+    for row in rows:
+        with Image.open(row["image_uri"]) as photo:
+            size = photo.height, photo.width
+        labels_HW = np.array(Image.open(io.BytesIO(row["mask"]["bytes"])))
+        assert labels_HW.shape == size
+        assert {s["category_id"] for s in row["segments"]} == set(np.unique(labels_HW).tolist())
+        for segment in row["segments"]:
+            rle = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
+            mask_HW = coco.decode(rle).astype(bool)
+            np.testing.assert_array_equal(mask_HW, labels_HW == segment["category_id"])
 
 
 def objects(bucket):

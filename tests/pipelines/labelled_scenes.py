@@ -1,6 +1,7 @@
 """An output of `label` without a model: scenes with their own masks, some of them doubted."""
 
 import io
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,12 @@ def label_row(folder, index, classes, size):
         if index % 4
         else list(range(len(classes))),
         **STAMP,
+        "mean_margin": 0.5,
+        "mean_entropy": 0.1,
+        "rivals": [
+            {"category_id": a["category_id"], "rival_id": b["category_id"], "area_fraction": 0.25}
+            for a, b in itertools.pairwise(found)
+        ],
     }
 
 

@@ -55,6 +55,24 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_a_scheme_that_is_not_known_costs_one_row(photos):
+    uris = ["https://host/a.jpg", str(photos / "photo00.png")]
+    shard = pa.Table.from_pylist([{"shard": 0, "image_uris": uris}], schema=rows.SHARD)
+    wrong, right = pa.concat_tables(Decode(short_side=64, long_side=256)(shard)).to_pylist()
+    assert wrong["error_type"] == "Unreadable"
+    assert "https://host/a.jpg" in wrong["message"]
+    assert right["error_type"] is None
+
+
+def test_an_output_with_nothing_but_a_draft_of_a_killed_start_is_free(tmp_path):
+    place = locate(str(tmp_path))
+    place.at("run.json").write(b"{}")
+    (tmp_path / "run.json").rename(tmp_path / f".run.json.{'0f' * 16}")
+    assert place.is_empty()
+    (tmp_path / ".profile").write_text("x")
+    assert not place.is_empty()
+
+
 def test_decoding_keeps_every_row_and_says_what_is_wrong(photos):
     (photos / "empty.png").write_bytes(b"")
     (photos / "fake.jpg").write_bytes(b"<html>")
@@ -202,6 +220,7 @@ def test_a_commit_writes_the_contract_s_columns(photos, tmp_path):
         *("image_uri", "image_sha256", "width", "height", "mask", "confidence", "segments"),
         *("ignored_fraction", "mean_confidence", "candidates"),
         *("vocabulary_id", "model_id", "rejection", "run_id"),
+        *("mean_margin", "mean_entropy", "rivals"),  # beyond the contract's, and so after them
     ]
     assert json.loads(labels.schema.metadata[b"classes"]) == CLASSES
     assert rows.read_classes(labels.schema) == CLASSES

@@ -1,4 +1,5 @@
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines import scenes
-from pipelines.report import pictures, write_report
+from pipelines.report import pictures, summarise, write_report
 from pipelines.report.page import candidate_bars, share
 from pipelines.report.statistics import Lowest, read_errors, read_labels
+from pipelines.report.statistics import read_rows as statistics_rows
 from pipelines.rows import FILE
 from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
 
@@ -40,9 +42,15 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def read_page(output, classes=CLASSES, run=RUN, **options):
+def write(output, classes=CLASSES, run=RUN, rare_classes=6, **options):
+    """Write the report; return where it is."""
+    labels = summarise(output, len(classes), **options)
+    return write_report(output, labels, classes=classes, run=run, rare_classes=rare_classes)
+
+
+def read_page(output, *arguments, **options):
     """Write the report and parse it."""
-    place = write_report(output, classes=classes, run=run, **options)
+    place = write(output, *arguments, **options)
     return Page(Path(place.path).read_text())
 
 
@@ -71,6 +79,44 @@ def test_the_numbers_are_those_of_all_rows(output):
     )
 
 
+def test_the_rarest_classes_come_with_the_image_that_shows_most_of_them(output):
+    rows = {row["image_uri"]: row for row in read_rows(output)}
+    statistics = summarise(output, len(CLASSES))
+    shown = [
+        (segment["category_id"], segment["pixels"], uri)
+        for uri, row in rows.items()
+        for segment in row["segments"]
+    ]
+    images = Counter(index for index, _, _ in shown)
+    rarest = statistics.rarest(5)
+    assert [images[index] for index, _ in rarest] == sorted(images.values())[:5]
+    found = statistics_rows(output, [pick for _, pick in rarest], ["image_uri"])
+    for index, pick in rarest:
+        most = max(pixels for other, pixels, _ in shown if other == index)
+        assert (index, most, found[pick]["image_uri"]) in shown
+
+
+def test_pairs_of_classes_are_confused_whichever_won(output):
+    pixels, images = Counter(), Counter()
+    for row in read_rows(output):
+        for rivalry in row["rivals"]:
+            pair = tuple(sorted((rivalry["category_id"], rivalry["rival_id"])))
+            pixels[pair] += rivalry["area_fraction"] * row["width"] * row["height"]
+            images[pair] += 1
+    confusions = summarise(output, len(CLASSES)).confusions(1000)
+    assert {(one.first, one.second): one.pixels for one in confusions} == pytest.approx(pixels)
+    assert {(one.first, one.second): one.images for one in confusions} == images
+    assert [one.pixels for one in confusions] == sorted(pixels.values(), reverse=True)
+
+
+def test_the_review_queue_names_rare_and_confused_classes(output):
+    statistics = summarise(output, len(CLASSES))
+    text = read_page(output).text
+    _, _, queue = text.partition("rarest classes")
+    assert CLASSES[statistics.rarest(1)[0][0]] in queue
+    assert CLASSES[statistics.confusions(1)[0].first] in queue.partition("confused")[2]
+
+
 def test_the_page_needs_nothing_but_itself(output):
     page = read_page(output)
     assert page.addresses
@@ -90,7 +136,7 @@ def test_the_page_says_what_was_run_and_what_came_out(output):
 
 
 def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confidence(output):
-    page = read_page(output, samples=5, uncertain=3)
+    page = read_page(output, samples=5, uncertain=3, rare_classes=0)
     assert page.elements.count("figure") == 8
     assert sum(address.startswith("data:image/png") for address in page.addresses) == 8
     # A photo of each figure, and the confidence maps.
@@ -99,15 +145,15 @@ def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confi
 
 def test_the_least_certain_images_come_first(output):
     rows = sorted(read_rows(output), key=lambda row: row["mean_confidence"])
-    text = read_page(output, samples=0, uncertain=3).text
+    text = read_page(output, samples=0, uncertain=3, rare_classes=0).text
     names = re.findall(r"scene_\d+\.jpg", text)
     assert names == [Path(row["image_uri"]).name for row in rows[:3]]
 
 
 def test_the_same_output_gives_the_same_page(output):
-    place = write_report(output, classes=CLASSES, run=RUN, samples=4)
+    place = write(output, samples=4)
     first = place.read()
-    assert write_report(output.uri, classes=CLASSES, run=RUN, samples=4).read() == first
+    assert write(output, samples=4).read() == first
 
 
 def test_names_and_messages_are_text_never_markup(tmp_path):
@@ -133,14 +179,14 @@ def test_masks_of_images_that_are_not_shown_are_not_read(tmp_path):
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(table, sink)
     place.write(sink.getvalue())
-    assert "3 images labelled" in read_page(output, samples=0, uncertain=0).text
+    assert "3 images labelled" in read_page(output, samples=0, uncertain=0, rare_classes=0).text
 
 
 def test_a_photo_that_is_gone_leaves_its_labels(tmp_path):
     output = write_output(tmp_path, num_images=2)
     (tmp_path / "photos" / "scene_000.jpg").unlink()
     (tmp_path / "photos" / "scene_001.jpg").write_bytes(b"overwritten")
-    page = read_page(output)
+    page = read_page(output, rare_classes=0)
     assert page.text.count("photo no longer readable") == 4
     assert sum(address.startswith("data:image/png") for address in page.addresses) == 4
 
@@ -154,7 +200,7 @@ def test_an_output_without_a_label_is_a_page_too(tmp_path):
 
 def test_the_page_is_written_into_a_bucket(s3_bucket, tmp_path):
     output = write_output(tmp_path, uri=f"{s3_bucket}/labels of mine", num_images=2)
-    place = write_report(output.uri, classes=CLASSES, run=RUN)
+    place = write(output)
     assert place.uri == f"{s3_bucket}/labels of mine/report/index.html"
     assert "2 images labelled" in Page(place.read().decode()).text
 

@@ -10,7 +10,7 @@ from pipelines.storage import locate
 
 
 def uris(start, stop):
-    return [f"/photos/{index:04d}.jpg" for index in range(start, stop)]
+    return pa.array((f"/photos/{i:04d}.jpg" for i in range(start, stop)), pa.large_string())
 
 
 def groups(manifest):
@@ -30,7 +30,7 @@ def test_a_small_corpus_has_eight_shards_and_a_large_one_shards_of_64():
 
 def test_every_image_is_in_one_shard_in_order():
     manifest = shards.extend(shards.no_manifest(), uris(0, 20))
-    assert [uri for group in groups(manifest) for uri in group] == uris(0, 20)
+    assert [uri for group in groups(manifest) for uri in group] == uris(0, 20).to_pylist()
     assert {len(group) for group in groups(manifest)} == {3, 2}
     assert shards.extend(shards.no_manifest(), uris(0, 20)).equals(manifest)
 
@@ -39,7 +39,7 @@ def test_later_images_get_new_shards_and_the_old_ones_stay():
     old = shards.extend(shards.no_manifest(), uris(0, 10))
     new = shards.extend(old, uris(0, 13))
     assert groups(new)[: len(groups(old))] == groups(old)
-    assert groups(new)[len(groups(old)) :] == [[uri] for uri in uris(10, 13)]
+    assert groups(new)[len(groups(old)) :] == [[uri] for uri in uris(10, 13).to_pylist()]
     assert shards.extend(new, uris(3, 7)) is new
 
 

@@ -30,7 +30,7 @@ def photos(tmp_path):
 def out(photos, tmp_path):
     """What label writes for these photos, made without a cluster."""
     place = locate(str(tmp_path / "out"))
-    uris = sorted(str(path) for path in photos.iterdir())
+    uris = pa.array(sorted(str(path) for path in photos.iterdir()), pa.large_string())
     todo = shards.remaining(shards.extend(shards.no_manifest(), uris), set())
     labeller = Labeller(
         load_model=ColourModel,
