@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
-from sed.resize import resize_shortest_edge, shortest_edge_size
+from sed.resize import enlarges, resize_shortest_edge, shortest_edge_size
 
 MAX_PIXELS = 150_000_000
 """A larger image is refused: decoding it would take more than 0.5 GB."""
@@ -30,7 +30,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image, upright and resized for the model."""
+    """A decoded image, upright and no larger than the model needs it."""
 
     pixels_HW3: np.ndarray
     """RGB, uint8."""
@@ -43,9 +43,10 @@ class Photo:
 
 
 def decode(data: bytes, *, short_side: int, long_side: int, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode an image file, turn it upright, make it RGB and resize it.
+    """Decode an image file, turn it upright, make it RGB and resize it where that shrinks it.
 
-    Of an animation the first frame counts. Transparent pixels become white.
+    Enlarging it is left to the model's device (`sed.resize.fit_shortest_edge`): a small photo
+    travels as it is. Of an animation the first frame counts. Transparent pixels become white.
 
     Args:
         data: The file.
@@ -87,8 +88,10 @@ def decode_file(data: bytes, short_side: int, long_side: int, max_pixels: int) -
         orientation = read_orientation(image)
         if orientation in SIDEWAYS:
             width, height = height, width
-        small = resize_shortest_edge(to_rgb(upright(image)), short_side, long_side)
-    return Photo(np.asarray(small), width, height)
+        photo = to_rgb(upright(image))
+        if not enlarges(*photo.size, short_side, long_side):
+            photo = resize_shortest_edge(photo, short_side, long_side)
+    return Photo(np.asarray(photo), width, height)
 
 
 def reduce_while_decoding(image: Image.Image, short_side: int, long_side: int) -> None:

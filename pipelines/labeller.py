@@ -92,21 +92,26 @@ class Labeller:
         Two threads may call: while one describes what it found, the other has the model.
         """
         use_threads(self.threads)  # OpenMP counts for each thread that calls
-        images = batch.to_pylist()
-        sound = [row for row in images if row["error_type"] is None]
-        found = iter(self.score([self.to_input(row) for row in sound]) if sound else [])
+        images = batch.drop_columns("pixels").to_pylist()
+        inputs = [
+            self.to_input(row, pixels)
+            for row, pixels in zip(images, batch["pixels"], strict=True)
+            if row["error_type"] is None
+        ]
+        found = iter(self.score(inputs) if inputs else [])
         labelled = [
             row if row["error_type"] is not None else row | self.label(row, next(found))
             for row in images
         ]
         return pa.Table.from_pylist(labelled, schema=rows.LABELLED)
 
-    def to_input(self, row: Row) -> Input:
+    def to_input(self, row: Row, pixels: pa.LargeBinaryScalar) -> Input:
         """Return the image of a row as the model sees it, or the features kept of it."""
         if row["features"] is not None:
             return tensors.unpack(row["features"], self.device)
         shape = (row["pixels_height"], row["pixels_width"], 3)
-        return self.model.prepare(np.frombuffer(row["pixels"], dtype=np.uint8).reshape(shape))
+        view = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)  # no copy
+        return self.model.prepare(view.reshape(shape))
 
     def score(self, images: list[Input]) -> list[Scored | Exception]:
         """Score images together; where memory does not suffice, each alone."""

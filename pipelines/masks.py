@@ -54,41 +54,39 @@ def segments(
     Returns:
         One record for each class that has a pixel, in the order of `classes`.
     """
-    known_HW = labels_HW < len(classes)
-    pixels_N = np.bincount(labels_HW[known_HW], minlength=len(classes))
-    sums_N = np.bincount(
-        labels_HW[known_HW], weights=confidence_HW[known_HW], minlength=len(classes)
-    )
-    places = run_lengths(labels_HW)
-    return [
-        {
+    # All classes in one pass: down the columns, the map is cut where its value changes.
+    flat = labels_HW.T.ravel()
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    lengths = np.diff(starts, append=flat.size)
+    values = flat[starts]
+    sums = np.add.reduceat(confidence_HW.T.ravel(), starts, dtype=np.float64)
+    found = []
+    for index in np.unique(values[values < len(classes)]).tolist():
+        own = values == index
+        pixels = int(lengths[own].sum())
+        segment = {
             "category_id": index,
             "category": classes[index],
-            "pixels": int(pixels_N[index]),
-            "area_fraction": pixels_N[index] / labels_HW.size,
-            "mean_confidence": sums_N[index] / pixels_N[index],
-            **place(places[index], labels_HW.shape),
+            "pixels": pixels,
+            "area_fraction": pixels / flat.size,
+            "mean_confidence": sums[own].sum() / pixels,
+            **place(run_lengths(starts[own], lengths[own], flat.size), labels_HW.shape),
         }
-        for index in np.flatnonzero(pixels_N).tolist()
-    ]
-
-
-def run_lengths(labels_HW: np.ndarray) -> dict[int, list[int]]:
-    """Return for each label the lengths of runs without and with it, in turn, down the columns.
-
-    All labels in one pass: the map is cut where its value changes.
-    """
-    flat = labels_HW.T.ravel()
-    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
-    ends = np.append(starts[1:], flat.size)
-    values = flat[starts]
-    found = {}
-    for label in np.unique(values):
-        own = values == label
-        cuts = np.stack([starts[own], ends[own]], axis=1).ravel()
-        counts = np.diff(cuts, prepend=0, append=flat.size).tolist()
-        found[int(label)] = counts if counts[-1] else counts[:-1]  # as pycocotools writes them
+        found.append(segment)
     return found
+
+
+def run_lengths(starts: np.ndarray, lengths: np.ndarray, size: int) -> list[int]:
+    """Return the lengths of runs without and with a class, in turn, as pycocotools writes them.
+
+    Args:
+        starts: Where each run of the class begins.
+        lengths: Its pixels.
+        size: Pixels of the image.
+    """
+    cuts = np.stack([starts, starts + lengths], axis=1).ravel()
+    counts = np.diff(cuts, prepend=0, append=size).tolist()
+    return counts if counts[-1] else counts[:-1]
 
 
 def place(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:

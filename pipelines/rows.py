@@ -62,8 +62,8 @@ DECODED = pa.schema(
         *FAILURE,
     ]
 )
-"""A decoded image: `pixels` is RGB of (pixels_height, pixels_width, 3), resized for the model; or
-the features that an earlier run kept of it."""
+"""A decoded image: `pixels` is RGB of (pixels_height, pixels_width, 3), as `images.decode` leaves
+it; or the features that an earlier run kept of it."""
 
 RESULT = [
     pa.field("mask", FILE),

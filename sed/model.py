@@ -21,7 +21,13 @@ from sed.embeddings import EmbeddingCache
 from sed.encoder import Essence, Features, ImageEncoder, build_towers
 from sed.photo import to_rgb, upright
 from sed.rejection import Rejection
-from sed.resize import fit_square, resize_shortest_edge, to_model_input
+from sed.resize import (
+    check_pixels,
+    fit_shortest_edge,
+    fit_square,
+    resize_shortest_edge,
+    to_model_input,
+)
 from sed.text import PROMPTS, TextEncoder
 from sed.uncertainty import Uncertainty, measure
 from sed.upsample import label_map
@@ -105,13 +111,19 @@ class SED(nn.Module):
     def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
         """Return a photo as the encoder sees it, image_3HW on the model's device.
 
+        It is resized as the published evaluation does: the shorter side to `config.short_side`
+        (a photo of that size stays as it is), then to a square.
+
         Args:
-            pixels_HW3: RGB, uint8; resized to `config.short_side` as the published evaluation does.
+            pixels_HW3: RGB, uint8.
 
         Raises:
             ValueError: The array is not (H, W, 3) of uint8.
         """
-        return to_model_input(pixels_HW3, self.config.image_size, self.device)
+        check_pixels(pixels_HW3)
+        config = self.config
+        fitted_HW3 = fit_shortest_edge(pixels_HW3, config.short_side, config.long_side, self.device)
+        return to_model_input(fitted_HW3, config.image_size, self.device)
 
     @torch.inference_mode()
     def forward(
@@ -294,8 +306,5 @@ def check_classes(classes: Sequence[str]) -> list[str]:
 
 def array_to_image(array_HW3: np.ndarray) -> Image.Image:
     """Return an (H, W, 3) array of uint8 as a Pillow image."""
-    if array_HW3.ndim != 3 or array_HW3.shape[2] != 3 or array_HW3.dtype != np.uint8:
-        raise ValueError(
-            f"expected an (H, W, 3) array of uint8, got {array_HW3.shape} of {array_HW3.dtype}"
-        )
+    check_pixels(array_HW3)
     return Image.fromarray(array_HW3)

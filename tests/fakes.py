@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import sed
-from sed.resize import to_model_input
+from sed.resize import fit_shortest_edge, to_model_input
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -32,7 +32,9 @@ class ColourModel:
         return torch.tensor([COLOURS[name] for name in classes]).float().unsqueeze(1) / 255
 
     def prepare(self, pixels_HW3):
-        return to_model_input(pixels_HW3, self.config.image_size)
+        sides = (self.config.short_side, self.config.long_side)
+        fitted_HW3 = fit_shortest_edge(pixels_HW3, *sides, torch.device("cpu"))
+        return to_model_input(fitted_HW3, self.config.image_size)
 
     def score(self, images_B3HW, text_NPD, rejection=None):
         if self.log is not None:

@@ -136,7 +136,8 @@ def test_uncertain_pixels_get_the_ignore_value(photos):
     sure = labelled(photos, ["photo00.png"])[0]
     row = labelled(photos, ["photo00.png"], min_confidence=0.9)[0]
     model = ColourModel()
-    image = make_labeller().to_input(decoded(photos, ["photo00.png"]).to_pylist()[0])
+    batch = decoded(photos, ["photo00.png"])
+    image = make_labeller().to_input(batch.to_pylist()[0], batch["pixels"][0])
     scores = model.score(image[None], model.embed_classes(CLASSES))[0]
     _, confidence_HW = label_map(scores.logits_KHW, scores.candidates_K, height=30, width=40)
     ignored_HW = confidence_HW.numpy() < 0.9
