@@ -18,9 +18,10 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from pipelines import rows
+from pipelines.buckets import is_outage
 from pipelines.decoder_process import Pending, child
 from pipelines.images import ImageError
-from pipelines.storage import is_outage, locate
+from pipelines.storage import locate
 
 READ_AHEAD = 8
 """Files of a shard that are fetched while another one is decoded."""

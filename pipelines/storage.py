@@ -9,64 +9,26 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import (
-    AwsStandardS3RetryStrategy,
     FileInfo,
     FileSelector,
     FileSystem,
     FileType,
+    GcsFileSystem,
     LocalFileSystem,
-    S3FileSystem,
-    resolve_s3_region,
 )
+
+from pipelines.buckets import bucket_filesystem
 
 DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 """Name of a file that is being written."""
 
 BUCKET = r"(?:s3|gs)://[^/]+"
 """Start of a URI that points into a bucket."""
-
-CONNECT_TIMEOUT = 5.0
-REQUEST_TIMEOUT = 60.0
-
-ATTEMPTS = 6
-"""Tries of a request to S3 before it has failed, some 15 seconds of waiting between them."""
-
-OUTAGE = re.compile(
-    r"AWS Error (?:NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE"
-    r"|REQUEST_TIMEOUT|\w+ \(HTTP status (?:429|5\d\d)\))"
-)
-"""In the messages of pyarrow, which has tried several times by then.
-
-The answer to a HEAD has no body that would name the error: its status says it.
-"""
-
-
-class PatientS3(S3FileSystem):
-    """An S3 that is asked again, after a growing pause, when it is throttled or does not answer.
-
-    pyarrow's own forgets how often on its way to another process.
-    """
-
-    def __init__(self, *, attempts: int, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(**options, retry_strategy=AwsStandardS3RetryStrategy(attempts))
-        self.attempts = attempts
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the number of attempts."""
-        _, (options,) = super().__reduce__()
-        return again, ({**options, "attempts": self.attempts},)
-
-
-def again(options: dict[str, Any]) -> PatientS3:
-    """Return the filesystem that has travelled as its options."""
-    return PatientS3(**options)
 
 
 @dataclass(frozen=True)
@@ -96,7 +58,10 @@ class Location:
 
         What a `write` left that was killed does not count.
         """
-        found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
+        # Google has no folders that a listing of one level could show.
+        deep = isinstance(self.fs, GcsFileSystem)
+        selector = FileSelector(self.path, recursive=deep, allow_not_found=True)
+        found = self.fs.get_file_info(selector)
         return all(DRAFT.fullmatch(info.base_name) for info in found)
 
     def exists(self) -> bool:
@@ -113,8 +78,11 @@ class Location:
         """Yield the paths of all files below this folder, those of each folder in it together.
 
         What lies directly in the folder comes first, then one folder after the other: no more than
-        the largest of them is in memory.
+        the largest of them is in memory. Google knows no folders: there all comes together.
         """
+        if isinstance(self.fs, GcsFileSystem):
+            yield [info.path for info in self.files(recursive=True)]
+            return
         found = self.fs.get_file_info(FileSelector(self.path))
         yield [info.path for info in found if info.type == FileType.File]
         folders = sorted(info.path for info in found if info.type == FileType.Directory)
@@ -165,7 +133,11 @@ class Location:
         """Delete the file, or the folder with all that is in it; nothing there is no error."""
         kind = self.info().type
         if kind == FileType.Directory:
-            self.fs.delete_dir(self.path)
+            try:
+                self.fs.delete_dir(self.path)
+            except FileNotFoundError:  # Google had no marker of the folder itself
+                if self.exists():
+                    raise
         elif kind != FileType.NotFound:
             self.fs.delete_file(self.path)
 
@@ -220,38 +192,3 @@ def open_buckets(uris: pa.Array | pa.ChunkedArray) -> dict[str, FileSystem]:
     starts = pc.unique(pc.struct_field(pc.extract_regex(uris, f"^(?P<bucket>{BUCKET})"), "bucket"))
     buckets = sorted(bucket for bucket in starts.to_pylist() if bucket)
     return {bucket: bucket_filesystem(bucket) for bucket in buckets}
-
-
-@lru_cache(maxsize=256)
-def bucket_filesystem(bucket: str) -> FileSystem:
-    """Return the filesystem of "s3://bucket" or "gs://bucket", as its vendor's variables say."""
-    if bucket.startswith("gs://"):
-        return FileSystem.from_uri(bucket)[0]
-    env = os.environ
-    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
-    keys = {}
-    if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
-        keys["access_key"] = env["AWS_ACCESS_KEY_ID"]
-        keys["secret_key"] = env["AWS_SECRET_ACCESS_KEY"]
-        keys["session_token"] = env.get("AWS_SESSION_TOKEN")
-    return PatientS3(
-        **keys,
-        attempts=max_attempts(env.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)),
-        endpoint_override=endpoint,
-        region=region or ("us-east-1" if endpoint else resolve_s3_region(bucket[5:])),
-        connect_timeout=CONNECT_TIMEOUT,
-        request_timeout=REQUEST_TIMEOUT,
-    )
-
-
-def max_attempts(text: str) -> int:
-    """Read the number of tries of a request."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"AWS_MAX_ATTEMPTS is a number from 1, got {text!r}")
-    return int(text)
-
-
-def is_outage(error: OSError) -> bool:
-    """Say whether an object store did not answer, rather than refuse one object."""
-    return not isinstance(error, FileNotFoundError) and OUTAGE.search(str(error)) is not None

@@ -56,7 +56,7 @@ def s3_bucket(s3_server, monkeypatch):
     """An empty bucket as s3://NAME, with the variables set that reach it."""
     from pyarrow.fs import S3FileSystem
 
-    from pipelines.storage import bucket_filesystem
+    from pipelines.buckets import bucket_filesystem
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from jobs import label, session
+from pipelines.buckets import bucket_filesystem
 from pipelines.storage import Location, locate
 from tests.fakes import write_photos
 
@@ -100,6 +102,13 @@ def test_an_unreachable_bucket_is_refused(refused, monkeypatch):
     assert "no-such-bucket-at-all" in refused(images="s3://no-such-bucket-at-all/photos")
 
 
+def test_google_without_an_answer_is_refused_in_seconds(refused, monkeypatch):
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("pipelines.buckets.PATIENCE", timedelta(seconds=1))
+    bucket_filesystem.cache_clear()
+    assert "UNAVAILABLE" in refused(images="gs://no-such-bucket/photos")
+
+
 def test_an_unreachable_bucket_in_a_list_is_refused(refused, tmp_path, monkeypatch):
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
@@ -107,7 +116,7 @@ def test_an_unreachable_bucket_in_a_list_is_refused(refused, tmp_path, monkeypat
     def unknown(bucket):
         raise OSError(f"there is no bucket {bucket}")
 
-    monkeypatch.setattr("pipelines.storage.resolve_s3_region", unknown)
+    monkeypatch.setattr("pipelines.buckets.resolve_s3_region", unknown)
     (tmp_path / "list.csv").write_text("image_uri\ns3://no-such-bucket-in-a-list/a.jpg\n")
     assert "no-such-bucket-in-a-list" in refused(images=str(tmp_path / "list.csv"))
 

@@ -10,8 +10,9 @@ import pytest
 from pyarrow.fs import FileSystem
 
 from pipelines import shards
+from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.listing import is_input, list_images
-from pipelines.storage import Location, bucket_filesystem, is_outage, locate, open_buckets
+from pipelines.storage import Location, locate, open_buckets
 
 
 def listed(images, column="image_uri", **options):

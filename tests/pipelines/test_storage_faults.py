@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
+from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.decoding import Decode
 from pipelines.listing import list_images
-from pipelines.storage import bucket_filesystem, is_outage, locate, open_buckets
+from pipelines.storage import locate, open_buckets
 from tests.fakes import encoded
 from tests.nasty import noise
 

@@ -1,0 +1,101 @@
+"""Buckets of S3 and of Google Cloud Storage: how they are reached, and with how much patience."""
+
+import os
+import re
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from pyarrow.fs import (
+    AwsStandardS3RetryStrategy,
+    FileSystem,
+    GcsFileSystem,
+    S3FileSystem,
+    resolve_s3_region,
+)
+
+CONNECT_TIMEOUT = 5.0
+REQUEST_TIMEOUT = 60.0
+
+PATIENCE = timedelta(seconds=20)
+"""For how long a request to Google is repeated before it has failed; its own default is 15 minutes,
+which a machine without credentials would wait."""
+
+ATTEMPTS = 6
+"""Tries of a request to S3 before it has failed, some 15 seconds of waiting between them."""
+
+OUTAGE = re.compile(
+    r"AWS Error (?:NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE"
+    r"|REQUEST_TIMEOUT|\w+ \(HTTP status (?:429|5\d\d)\))"
+    r"|^google::cloud::Status\((?:UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL)\b"
+)
+"""In the messages of pyarrow, which has tried several times by then.
+
+The answer to a HEAD has no body that would name the error: its status says it.
+"""
+
+
+class PatientS3(S3FileSystem):
+    """An S3 that is asked again, after a growing pause, when it is throttled or does not answer.
+
+    pyarrow's own forgets how often on its way to another process.
+    """
+
+    def __init__(self, *, attempts: int, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options, retry_strategy=AwsStandardS3RetryStrategy(attempts))
+        self.attempts = attempts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the number of attempts."""
+        _, (options,) = super().__reduce__()
+        return again, ({**options, "attempts": self.attempts},)
+
+
+def again(options: dict[str, Any]) -> PatientS3:
+    """Return the filesystem that has travelled as its options."""
+    return PatientS3(**options)
+
+
+@lru_cache(maxsize=256)
+def bucket_filesystem(bucket: str) -> FileSystem:
+    """Return the filesystem of "s3://bucket" or "gs://bucket", as its vendor's variables say."""
+    return google() if bucket.startswith("gs://") else amazon(bucket[5:])
+
+
+def amazon(bucket: str) -> PatientS3:
+    """Return the S3 that a bucket is in, or what AWS_ENDPOINT_URL names in its place."""
+    env = os.environ
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+    keys = {}
+    if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
+        keys["access_key"] = env["AWS_ACCESS_KEY_ID"]
+        keys["secret_key"] = env["AWS_SECRET_ACCESS_KEY"]
+        keys["session_token"] = env.get("AWS_SESSION_TOKEN")
+    return PatientS3(
+        **keys,
+        attempts=max_attempts(env.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)),
+        endpoint_override=endpoint,
+        region=region or ("us-east-1" if endpoint else resolve_s3_region(bucket)),
+        connect_timeout=CONNECT_TIMEOUT,
+        request_timeout=REQUEST_TIMEOUT,
+    )
+
+
+def google() -> GcsFileSystem:
+    """Return Google Cloud Storage, or the emulator that CLOUD_STORAGE_EMULATOR_ENDPOINT names."""
+    scheme, _, host = os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT", "").partition("://")
+    emulator = {"anonymous": True, "scheme": scheme, "endpoint_override": host} if host else {}
+    return GcsFileSystem(retry_time_limit=PATIENCE, **emulator)
+
+
+def max_attempts(text: str) -> int:
+    """Read the number of tries of a request."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"AWS_MAX_ATTEMPTS is a number from 1, got {text!r}")
+    return int(text)
+
+
+def is_outage(error: OSError) -> bool:
+    """Say whether an object store did not answer, rather than refuse one object."""
+    return not isinstance(error, FileNotFoundError) and OUTAGE.search(str(error)) is not None
