@@ -29,6 +29,10 @@ TASK_CPUS = 0.5
 """A task that decodes or writes waits for storage about half of its time. (A number other than the
 actors' own also keeps Ray Data from fusing decoding into the actors.)"""
 
+CALLS = 3
+"""Shards that an actor works on at a time: while one has the model, another describes what the
+model found, and a third comes in or goes out."""
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -101,9 +105,8 @@ def label_shards(
         fn_constructor_kwargs=make_labeller | {"device": pool.device, "threads": pool.threads},
         batch_size=batch_size,
         batch_format="pyarrow",
-        # Two calls at a time: one waits for the model while the other describes what it found.
         compute=ActorPoolStrategy(
-            size=pool.size, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+            size=pool.size, max_concurrent_calls_per_actor=CALLS, enable_true_multi_threading=True
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
