@@ -11,7 +11,7 @@ import sed
 FOLDER = "folder"
 """A user's own images/ and masks/, with classes.json."""
 
-IMAGENET_OF_SCENES = "photos for non-commercial research and education only; annotations BSD-3"
+ADE20K_TERMS = "photos for non-commercial research and education only; annotations BSD-3"
 FLICKR = "Flickr's terms of use for the photos"
 
 
@@ -84,7 +84,8 @@ AUGMENTED = "SegmentationClassAug.zip, spread with DeepLab (needed for train onl
 CONTEXT_VAL = "5105 photos; the published list, pascalcontext_val.txt, names 5104 of them"
 VOC_COUNTS = {"train": (1464, 10582), "val": (1449,)}
 VOC_LAYOUT = (
-    "VOCdevkit/VOC2012/{JPEGImages,SegmentationClassAug or SegmentationClass,ImageSets/Segmentation}"
+    "VOCdevkit/VOC2012/{JPEGImages,SegmentationClassAug or SegmentationClass,"
+    "ImageSets/Segmentation}"
 )
 
 _ALL = (
@@ -108,8 +109,8 @@ _ALL = (
         title="ADE20K, scene parsing benchmark, 150 classes",
         vocabulary="ade150",
         counts={"train": (20_210,), "val": (2000,)},
-        licence=IMAGENET_OF_SCENES,
-        places=("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip (0.9 GB)",),
+        licence=ADE20K_TERMS,
+        places=("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
         layout="ADEChallengeData2016/{images,annotations}/{training,validation}",
     ),
     Benchmark(
@@ -117,7 +118,7 @@ _ALL = (
         title="ADE20K 2021_17_01, 847 classes",
         vocabulary="ade847",
         counts={"train": (25_574,), "val": (2000,)},
-        licence=IMAGENET_OF_SCENES,
+        licence=ADE20K_TERMS,
         places=(
             "https://groups.csail.mit.edu/vision/datasets/ADE20K/request_data/ (asks who you are)",
         ),
@@ -131,7 +132,7 @@ _ALL = (
         counts={"train": (4998,), "val": (5104, 5105)},
         licence=FLICKR,
         places=(
-            f"{VOC2010} (1.3 GB)",
+            VOC2010,
             "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
         ),
         layout="VOCdevkit/VOC2010/{JPEGImages,trainval_merged.json}",
@@ -144,8 +145,8 @@ _ALL = (
         counts={"train": (4998,), "val": (5104, 5105)},
         licence=FLICKR,
         places=(
-            f"{VOC2010} (1.3 GB)",
-            "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz (30 MB)",
+            VOC2010,
+            "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
         ),
         layout="VOCdevkit/VOC2010/{JPEGImages,trainval/*.mat,pascalcontext_val.txt}",
         remarks=(
@@ -159,7 +160,7 @@ _ALL = (
         vocabulary="voc20",
         counts=VOC_COUNTS,
         licence=FLICKR,
-        places=(f"{VOC2012} (2 GB)", AUGMENTED),
+        places=(VOC2012, AUGMENTED),
         layout=VOC_LAYOUT,
     ),
     Benchmark(
@@ -170,7 +171,7 @@ _ALL = (
         asked_vocabulary="voc20b",
         counts=VOC_COUNTS,
         licence=FLICKR,
-        places=(f"{VOC2012} (2 GB)", AUGMENTED),
+        places=(VOC2012, AUGMENTED),
         layout=VOC_LAYOUT,
         remarks=("a model is asked for 59 names; those that are not VOC's mean the background",),
     ),
