@@ -9,6 +9,7 @@ CHUNK = 1 << 20
 """Bytes that are read at a time."""
 
 BLANK = " \t\n\r"
+AFTER_NUMBER = BLANK + ",]}"
 
 
 def read_chunks(stream: BinaryIO, size: int = CHUNK) -> Iterator[str]:
@@ -71,12 +72,17 @@ class JsonStream:
                 if not self.fill():
                     raise
                 continue
-            if end < len(self.text):
+            if self.is_whole(value, end):
                 self.place = end
                 return value
-            if not self.fill():  # else a number may go on
-                self.place = len(self.text)
-                return value
+            if not self.fill():
+                raise ValueError("the JSON ends too early")
+
+    def is_whole(self, value: object, end: int) -> bool:
+        """Say whether a value ends here; a number may go on in the next chunk."""
+        if not isinstance(value, int | float):
+            return True
+        return end < len(self.text) and self.text[end] in AFTER_NUMBER
 
     def elements(self) -> Iterator[Any]:
         """Yield the elements of an array, one at a time."""
@@ -104,6 +110,6 @@ class JsonStream:
             yield name, elements
             for _ in elements:
                 pass
-            if self.peek() == ",":
+            if self.peek() != "}":
                 self.take(",")
         self.take("}")
