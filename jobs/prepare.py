@@ -45,6 +45,8 @@ def main(args: Args) -> None:
         found = [benchmark.describe() for benchmark in BENCHMARKS.values()]
         for each in found:
             describe(each)
+        session.say("folder: your own images/ and masks/ (each perhaps with train/ and val/), and")
+        session.say("  classes.json, a list of names: a mask's value is the index of its class")
         session.finish({"datasets": found}, as_json=args.json)
         return
     with session.checking_input():

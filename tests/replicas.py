@@ -78,7 +78,9 @@ def coco_stuff(folder, split, count, size):
     ids = [f"{number:012d}" for number in range(1, count + 1)]
     values = [0, 10, 12, 181, 255]
     images = {i: save_photo(top / f"images/{split}2017/{i}.jpg", *size, int(i)) for i in ids}
-    masks = {i: save_mask(top / f"annotations/{split}2017/{i}.png", bands(values, *size)) for i in ids}
+    masks = {
+        i: save_mask(top / f"annotations/{split}2017/{i}.png", bands(values, *size)) for i in ids
+    }
     return Replica("coco-stuff", folder, top, ids, images, masks, [0, 10, 11, 170, NONE], 171, 171)
 
 
@@ -86,9 +88,7 @@ def ade20k(folder, split, count, size):
     top = folder / "ADEChallengeData2016"
     long = {"train": "training", "val": "validation"}[split]
     ids = [f"ADE_{split}_{number:08d}" for number in range(1, count + 1)]
-    images = {
-        i: save_photo(top / f"images/{long}/{i}.jpg", *size, n) for n, i in enumerate(ids)
-    }
+    images = {i: save_photo(top / f"images/{long}/{i}.jpg", *size, n) for n, i in enumerate(ids)}
     masks = {
         i: save_mask(top / f"annotations/{long}/{i}.png", bands([0, 1, 2, 150], *size)) for i in ids
     }

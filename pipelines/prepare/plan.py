@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from pyarrow.fs import FileType
@@ -22,7 +22,7 @@ from pipelines.prepare.prepared import (
 from pipelines.prepare.reading import PairError, ReadPair, Row
 from pipelines.storage import Location, locate
 
-SAMPLED = 16
+SAMPLED = 64
 """So many pairs are read before anything starts."""
 
 NAMES = (*BENCHMARKS, FOLDER)
@@ -143,8 +143,8 @@ def check_labels(pairs: Pairs, *, allow_partial: bool) -> None:
 
 def sample(pairs: Pairs) -> list[PairError | None]:
     """Return what is wrong with each of a few pairs, taken evenly from all."""
-    read = ReadPair.of(pairs)
-    step = max(1, len(pairs.table) // SAMPLED)
+    read = replace(ReadPair.of(pairs), reduce_to=None)
+    step = math.ceil(len(pairs.table) / SAMPLED)
     found = (pairs.table.slice(index, 1) for index in range(0, len(pairs.table), step))
     return [attempt(read, row) for table in found for row in table.to_pylist()]
 

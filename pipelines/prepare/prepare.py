@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pyarrow.fs import FileType
 
 from pipelines import outputs, rows, shards
 from pipelines.decoding import ahead
-from pipelines.prepare.pairs import Pairs, digest_lines, some
+from pipelines.prepare.pairs import Pairs, counted, digest_lines, some
 from pipelines.prepare.plan import Plan, errors_folder, shard_table
 from pipelines.prepare.prepared import GROUP, Record, write_record
 from pipelines.prepare.reading import PairError, ReadPair, Row
@@ -37,6 +38,9 @@ ALONE = 64
 
 THREADS = 4
 """Pairs of a shard that are read at a time."""
+
+FOOTERS = 16
+"""Files whose ends are read at a time."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -183,12 +187,9 @@ def log_progress(done: Iterable[Row], plan: Plan) -> None:
 
 def finish(plan: Plan, record: Record) -> Record:
     """Count what is there, and say that it is done if nothing was left out that must not be."""
-    hashes: list[list[str]] = []
-    parts: list[tuple[str, int]] = []
-    for number in range(plan.num_shards):
-        own = read_hashes(plan.output.at(plan.split, shards.part_name(number)))
-        parts.append((shards.part_name(number), len(own)))
-        hashes += own
+    names = [shards.part_name(number) for number in range(plan.num_shards)]
+    found = read_hashes(plan.output.at(plan.split), names)
+    hashes = list(chain.from_iterable(found))
     errors = shards.count_rows(plan.output, errors_folder(plan.split))
     assert len(hashes) + errors == record.pairs, "every pair once, as a row or as an error"
     record = replace(
@@ -196,15 +197,21 @@ def finish(plan: Plan, record: Record) -> Record:
         status=outputs.RUNNING if errors and not plan.allow_partial else outputs.DONE,
         images=len(hashes),
         errors=errors,
-        parts=parts,
+        parts=[(name, len(own)) for name, own in zip(names, found, strict=True)],
         digest=digest_lines("\t".join(row) for row in hashes),
-        remarks=[*record.remarks, *twins(hashes)],
+        remarks=[*record.remarks, *twins(hashes), *leaks(plan, hashes)],
     )
     write_record(plan.output, record)
     return record
 
 
-def read_hashes(place: Location) -> list[list[str]]:
+def read_hashes(folder: Location, names: Iterable[str]) -> list[list[list[str]]]:
+    """Return what `row_hashes` gave for each row of each file, from the ends of the files."""
+    with ThreadPoolExecutor(FOOTERS) as pool:
+        return list(pool.map(lambda name: footer_hashes(folder.at(name)), names))
+
+
+def footer_hashes(place: Location) -> list[list[str]]:
     """Return what `row_hashes` gave for each row of a file."""
     with place.fs.open_input_file(place.path) as file:
         return json.loads((pq.read_schema(file).metadata or {})[b"sha256"])
@@ -216,7 +223,19 @@ def twins(hashes: list[list[str]]) -> list[str]:
     for image_id, image, _ in hashes:
         names.setdefault(image, []).append(image_id)
     same = [" = ".join(ids) for ids in names.values() if len(ids) > 1]
-    return [f"{len(same)} images are there under several names: {some(same)}"] if same else []
+    return [f"{counted(same, 'image')} under several names: {some(same)}"] if same else []
+
+
+def leaks(plan: Plan, hashes: list[list[str]]) -> list[str]:
+    """Say which images are, byte by byte, in the other split as well."""
+    other = {"train": "val", "val": "train"}.get(plan.split, plan.split)
+    files = shards.parts(plan.output, other) if other != plan.split else []
+    found = read_hashes(plan.output.at(other), [info.base_name for info in files])
+    theirs = {image for _, image, _ in chain.from_iterable(found)}
+    same = [image_id for image_id, image, _ in hashes if image in theirs]
+    return (
+        [f"{counted(same, 'image')} of {plan.split} in {other}, too: {some(same)}"] if same else []
+    )
 
 
 def list_errors(plan: Plan) -> list[dict[str, Any]]:

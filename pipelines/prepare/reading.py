@@ -27,6 +27,8 @@ from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
 JPEG_QUALITY = 95
 """Of images that were reduced."""
 
+ADVICE = "python -m jobs.prepare lists all that cannot be used, and can leave it out"
+
 Row = dict[str, Any]
 
 
@@ -67,7 +69,10 @@ class ReadPair:
         Raises:
             PairError: One of them cannot be used.
         """
-        found = [self.row(pair) for pair in batch.to_pylist()]
+        try:
+            found = [self.row(pair) for pair in batch.to_pylist()]
+        except PairError as error:
+            raise PairError(error.kind, f"{error} ({ADVICE})") from error
         return pa.Table.from_pylist(found, schema=rows.PREPARED)
 
     def row(self, pair: Mapping[str, Any]) -> Row:

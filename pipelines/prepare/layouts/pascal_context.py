@@ -132,7 +132,7 @@ def read_ids(source: Location, top: Location, split: str) -> list[str]:
     places = [top.at(own), source.at(own), top.at("ImageSets", "Main", f"{split}.txt")]
     for place in places:
         if place.exists():
-            return [line.split()[0] for line in read_lines(place)]
+            return [line.split()[0].removesuffix(".jpg") for line in read_lines(place)]
     raise ValueError(f"there is neither {own} nor ImageSets/Main/{split}.txt in {top.uri}")
 
 

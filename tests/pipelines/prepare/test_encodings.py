@@ -124,4 +124,3 @@ def test_a_photo_is_no_mask():
         ade20k.encoding().decode(encoded(plain_image("red")), 255)
     with pytest.raises(MaskError, match=r"a \*_seg.png of ADE20K is RGB, not L"):
         ade20k_full.encoding().decode(encoded(plain_image("red").convert("L")), 65535)
-

@@ -59,9 +59,9 @@ def test_the_folder_itself_may_be_named_and_train_too(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_place_is_said_to_be_none(tmp_path, name):
-    with pytest.raises(ValueError, match="there is no folder (images|JPEGImages|.*2017)"):
+    with pytest.raises(ValueError, match=r"there is no folder (images|JPEGImages|.*2017)"):
         find_pairs(name, locate(str(tmp_path)), "val")
-    with pytest.raises(ValueError, match="there is no folder .*/nowhere"):
+    with pytest.raises(ValueError, match=r"there is no folder .*/nowhere"):
         find_pairs(name, locate(str(tmp_path / "nowhere")), "val")
 
 
@@ -141,7 +141,7 @@ def test_another_order_of_classes_is_wrong(tmp_path):
 
 def test_another_order_of_classes_is_wrong_in_each_list_that_authors_ship(tmp_path):
     coco = replicas.make("coco-stuff", tmp_path)
-    names = {value: name for value, name in coco_names().items()}
+    names = coco_names()
     lines = [f"{value + 1}: {name}" for value, name in names.items()]
     replicas.save_text(coco.top / "labels.txt", ["0: unlabeled", *lines])
     assert find(coco).wrong == ()
@@ -179,13 +179,15 @@ def test_object_numbers_of_another_edition_are_wrong(tmp_path):
     for path in replica.top.rglob("*.json"):
         path.write_text(path.read_text("latin-1").replace('"wall"', '"tree"'), "latin-1")
     (said,) = find(replica).wrong
-    assert said == "*.json beside the images differs in 1 class name: class 0 is 'wall', there 'tree'"
+    assert (
+        said == "*.json beside the images differs in 1 class name: class 0 is 'wall', there 'tree'"
+    )
 
 
 def test_the_names_of_459_classes_come_from_the_published_list_or_from_voc(tmp_path):
     replica = replicas.make("pascal-context-459", tmp_path)
     (replica.top / "pascalcontext_val.txt").unlink()
-    with pytest.raises(ValueError, match="there is neither pascalcontext_val.txt nor ImageSets"):
+    with pytest.raises(ValueError, match=r"there is neither pascalcontext_val.txt nor ImageSets"):
         find(replica)
     replicas.save_text(replica.top / "ImageSets/Main/val.txt", replica.ids[:2])
     assert find(replica).table["image_id"].to_pylist() == replica.ids[:2]

@@ -69,7 +69,7 @@ def test_the_same_command_again_does_nothing_and_continues_what_is_missing(tmp_p
     gone = sorted(before)[1]
     content = gone.read_bytes()
     gone.unlink()
-    with pytest.raises(ValueError, match="1 of 7 files are gone from .*, like part-00001.parquet"):
+    with pytest.raises(ValueError, match=r"1 of 7 files are gone from .*, like part-00001.parquet"):
         open_split("ade20k-150", locate(str(output)), "val")
     assert run(replica, output) == first
     assert gone.read_bytes() == content
@@ -118,7 +118,7 @@ def test_files_that_cannot_be_used_are_listed_and_stop_the_end_unless_allowed(tm
 def test_what_is_missing_is_an_input_error_unless_allowed(tmp_path):
     replica, output = replicas.make("coco-stuff", tmp_path / "in"), tmp_path / "out"
     replica.masks[replica.ids[1]].unlink()
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match="coco-stuff in") as raised:
         run(replica, output, allow_partial=False)
     assert str(raised.value) == (
         f"coco-stuff in {replica.top}: 1 image in images/val2017 without a mask in "
@@ -148,7 +148,7 @@ def test_labels_beyond_the_class_list_are_an_input_error(tmp_path, allow_partial
 def test_wrong_classes_are_an_input_error_even_where_less_is_allowed(tmp_path):
     replica = replicas.make("ade20k-150", tmp_path / "in")
     replicas.save_text(replica.top / "objectInfo150.txt", ["Idx\tName", "1\tsky"])
-    with pytest.raises(ValueError, match="objectInfo150.txt differs in 150 class names"):
+    with pytest.raises(ValueError, match=r"objectInfo150.txt differs in 150 class names"):
         run(replica, tmp_path / "out")
 
 
@@ -173,9 +173,7 @@ def test_both_splits_go_to_one_output(tmp_path):
         replica = replicas.make("coco-stuff", tmp_path / "in", split=split, count=2)
     with pytest.raises(ValueError, match="train has 2 of 118287 pairs"):
         make_plans("coco-stuff", str(replica.source), str(tmp_path / "out"))
-    plans = make_plans(
-        "coco-stuff", str(replica.source), str(tmp_path / "out"), allow_partial=True
-    )
+    plans = make_plans("coco-stuff", str(replica.source), str(tmp_path / "out"), allow_partial=True)
     assert [prepare(plan, no_cluster).split for plan in plans] == ["train", "val"]
     place = locate(str(tmp_path / "out"))
     assert read_record(place, "train").images == read_record(place, "val").images == 2
@@ -188,7 +186,15 @@ def test_an_image_under_two_names_is_said(tmp_path):
     one, other, _ = replica.images.values()
     other.write_bytes(one.read_bytes())
     remarks = run(replica, tmp_path / "out").remarks
-    assert remarks == ["1 images are there under several names: photo 1 = photo 2"]
+    assert remarks == ["1 image under several names: photo 1 = photo 2"]
+
+
+def test_an_image_of_val_that_is_in_train_too_is_said(tmp_path):
+    train = replicas.make("folder", tmp_path / "in", split="train")
+    val = replicas.make("folder", tmp_path / "in", split="val")  # the same three photos
+    replicas.save_photo(val.images["photo 1"], seed=50)
+    assert run(train, tmp_path / "out", split="train").remarks == []
+    assert run(val, tmp_path / "out").remarks == ["2 images of val in train, too: photo 2, photo 3"]
 
 
 def test_a_record_of_somebody_else_is_an_input_error(tmp_path):

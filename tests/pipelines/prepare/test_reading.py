@@ -21,7 +21,7 @@ def pairs_of(tmp_path, name="ade20k-150", **options):
 
 def error_of(pairs, *, whole=False):
     with pytest.raises(PairError) as raised:
-        ReadPair.of(pairs, whole=whole)(pairs.table)
+        ReadPair.of(pairs, whole=whole).row(pairs.table.to_pylist()[0])
     return raised.value.kind, str(raised.value)
 
 
@@ -130,6 +130,13 @@ def test_the_nearest_pixel_is_that_of_torch():
         torch.from_numpy(mask_HW.astype(np.float64))[None, None], small_HW.shape, mode="nearest"
     )[0, 0]
     assert np.array_equal(small_HW, wanted.numpy())
+
+
+def test_what_ends_a_job_says_how_to_go_on(tmp_path):
+    replica, pairs = pairs_of(tmp_path)
+    replica.masks[replica.ids[1]].unlink()
+    with pytest.raises(PairError, match=r"python -m jobs.prepare lists all that cannot be used"):
+        ReadPair.of(pairs)(pairs.table)
 
 
 def test_errors_keep_their_kind_between_processes():

@@ -90,7 +90,9 @@ def test_full_annotations_become_the_847_classes_by_number_and_by_name(samples, 
         # 1536 x 2048 and 1650 x 2200 have the same short side, then: 512.
         height, width = mask_of(row).shape
         assert (height, width) == (512, 683)
-        lines, columns = (np.arange(n) * m // n for n, m in zip((512, 683), wanted_HW.shape))
+        old_height, old_width = wanted_HW.shape
+        lines = np.arange(height) * old_height // height
+        columns = np.arange(width) * old_width // width
         assert np.array_equal(mask_of(row), wanted_HW[lines[:, None], columns[None, :]])
         text = (samples / f"ade20k/full_2021/{image_id}.json").read_text("latin-1")
         named = {o["name"] for o in json.loads(text)["annotation"]["object"]}
