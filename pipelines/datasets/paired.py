@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from pipelines import rows
 from pipelines.datasets.dataset import Labelled, Split, digest_of, in_order
 from pipelines.datasets.drawn import TASK_CPUS
+from pipelines.prepare.checks import check_not_empty, sample
 from pipelines.prepare.layouts import find_pairs
 from pipelines.prepare.pairs import Pairs
-from pipelines.prepare.plan import check_not_empty, sample
 from pipelines.prepare.prepared import Record, groups, is_prepared, open_split
 from pipelines.prepare.reading import ReadPair
 from pipelines.storage import Location, locate

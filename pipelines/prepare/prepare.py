@@ -1,46 +1,31 @@
 """A dataset as its authors ship it becomes Parquet: what `python -m jobs.prepare` does.
 
-Rows: `plan.SHARD` -> `DONE_SHARD`. A shard that is written is not written again by a second start.
+Rows: `plan.SHARD` -> `writing.DONE_SHARD`. What is written is not written again by a second start.
 """
 
-import hashlib
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow.fs import FileType
 
-from pipelines import outputs, rows, shards
-from pipelines.decoding import ahead
-from pipelines.prepare.pairs import Pairs, counted, digest_lines, some
+from pipelines import outputs, shards
+from pipelines.prepare.hashes import leaks, read_hashes, twins
+from pipelines.prepare.pairs import digest_lines
 from pipelines.prepare.plan import Plan, errors_folder, shard_table
-from pipelines.prepare.prepared import GROUP, Record, write_record
-from pipelines.prepare.reading import PairError, ReadPair, Row
-from pipelines.storage import Location
+from pipelines.prepare.prepared import Record, write_record
+from pipelines.prepare.reading import Row
+from pipelines.prepare.writing import WriteShard
 
 logger = logging.getLogger(__name__)
 
-DONE_SHARD = pa.schema([("shard", pa.int32()), ("images", pa.int64()), ("errors", pa.int64())])
-
-ERROR = pa.schema([(name, pa.string()) for name in ("image_id", "error_type", "message")])
-"""A pair that was left out."""
-
 ALONE = 64
 """So many pairs are prepared sooner than a cluster starts."""
-
-THREADS = 4
-"""Pairs of a shard that are read at a time."""
-
-FOOTERS = 16
-"""Files whose ends are read at a time."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -83,76 +68,6 @@ def begin(plan: Plan) -> Record:
     for remark in record.remarks:
         logger.warning("%s", remark)
     return record
-
-
-@dataclass(frozen=True)
-class WriteShard:
-    """Read the pairs of a shard and write them as one file."""
-
-    read: ReadPair
-    output: Location
-    split: str
-    metadata: Mapping[str, str]
-    classes: list[str]
-
-    @classmethod
-    def of(cls, plan: Plan) -> "WriteShard":
-        """Return what writes the shards of a plan."""
-        pairs = plan.pairs
-        read = ReadPair.of(pairs, whole=True)
-        return cls(read, plan.output, plan.split, facts(pairs), pairs.classes)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write each shard; return a row of `DONE_SHARD` for each."""
-        done = [self.write(row["shard"], row["pairs"]) for row in batch.to_pylist()]
-        return pa.Table.from_pylist(done, schema=DONE_SHARD)
-
-    def write(self, shard: int, pairs: list[Row]) -> Row:
-        """Write one shard: its errors first, then the file that says that it is done."""
-        good, bad = [], []
-        with ThreadPoolExecutor(THREADS) as pool:
-            for found in ahead(pool, self.attempt, pairs):
-                (bad if "error_type" in found else good).append(found)
-        name = shards.part_name(shard)
-        listed = self.output.at(errors_folder(self.split), name)
-        if bad:
-            listed.write(shards.to_parquet(pa.Table.from_pylist(bad, schema=ERROR)))
-        elif listed.info().type != FileType.NotFound:
-            listed.remove()
-        data = shards.to_parquet(self.table(good), row_group_size=GROUP, compression="none")
-        self.output.at(self.split, name).write(data)
-        return {"shard": shard, "images": len(good), "errors": len(bad)}
-
-    def attempt(self, pair: Row) -> Row:
-        """Return the row of a pair, or of `ERROR`."""
-        try:
-            return self.read.row(pair)
-        except PairError as error:
-            message = str(error)
-            return {"image_id": pair["image_id"], "error_type": error.kind, "message": message}
-
-    def table(self, good: list[Row]) -> pa.Table:
-        """Return rows as they are stored: what they are, and their hashes, in the metadata."""
-        schema = rows.with_metadata(rows.PREPARED, self.classes)
-        hashes = {"sha256": json.dumps([row_hashes(row) for row in good])}
-        metadata = {**(schema.metadata or {}), **self.metadata, **hashes}
-        return pa.Table.from_pylist(good, schema=schema.with_metadata(metadata))
-
-
-def facts(pairs: Pairs) -> dict[str, str]:
-    """Return what the schema of each file says beside the class names."""
-    return {
-        "dataset": pairs.name,
-        "split": pairs.split,
-        "asked": json.dumps(pairs.asked, ensure_ascii=False),
-        "plan_id": pairs.plan_id,
-    }
-
-
-def row_hashes(row: Row) -> list[str]:
-    """Return the name of a row, and the SHA-256 of its image and of its mask."""
-    files = (row["image"]["bytes"], row["mask"]["bytes"])
-    return [row["image_id"], *(hashlib.sha256(data).hexdigest() for data in files)]
 
 
 def in_turn(write: WriteShard, plan: Plan) -> Iterator[Row]:
@@ -205,41 +120,8 @@ def finish(plan: Plan, record: Record) -> Record:
     return record
 
 
-def read_hashes(folder: Location, names: Iterable[str]) -> list[list[list[str]]]:
-    """Return what `row_hashes` gave for each row of each file, from the ends of the files."""
-    with ThreadPoolExecutor(FOOTERS) as pool:
-        return list(pool.map(lambda name: footer_hashes(folder.at(name)), names))
-
-
-def footer_hashes(place: Location) -> list[list[str]]:
-    """Return what `row_hashes` gave for each row of a file."""
-    with place.fs.open_input_file(place.path) as file:
-        return json.loads((pq.read_schema(file).metadata or {})[b"sha256"])
-
-
-def twins(hashes: list[list[str]]) -> list[str]:
-    """Say which images are the same, byte by byte, under several names."""
-    names: dict[str, list[str]] = {}
-    for image_id, image, _ in hashes:
-        names.setdefault(image, []).append(image_id)
-    same = [" = ".join(ids) for ids in names.values() if len(ids) > 1]
-    return [f"{counted(same, 'image')} under several names: {some(same)}"] if same else []
-
-
-def leaks(plan: Plan, hashes: list[list[str]]) -> list[str]:
-    """Say which images are, byte by byte, in the other split as well."""
-    other = {"train": "val", "val": "train"}.get(plan.split, plan.split)
-    files = shards.parts(plan.output, other) if other != plan.split else []
-    found = read_hashes(plan.output.at(other), [info.base_name for info in files])
-    theirs = {image for _, image, _ in chain.from_iterable(found)}
-    same = [image_id for image_id, image, _ in hashes if image in theirs]
-    return (
-        [f"{counted(same, 'image')} of {plan.split} in {other}, too: {some(same)}"] if same else []
-    )
-
-
 def list_errors(plan: Plan) -> list[dict[str, Any]]:
-    """Return the pairs that were left out, `ERROR`."""
+    """Return the pairs that were left out, `writing.ERROR`."""
     folder = errors_folder(plan.split)
     files = shards.parts(plan.output, folder)
     tables = [

@@ -20,7 +20,8 @@ from pipelines.prepare.encodings import (
 )
 from pipelines.prepare.folders import TIFF, find_top
 from pipelines.prepare.layouts.matched import match
-from pipelines.prepare.pairs import Pairs, compare_names, count_problem, one_sided, pair_table
+from pipelines.prepare.pairs import Pairs, pair_table
+from pipelines.prepare.remarks import compare_names, count_problem, one_sided
 from pipelines.storage import Location
 
 NAME = "ade20k-847"

@@ -7,7 +7,8 @@ from pipelines.prepare.catalogue import BENCHMARKS
 from pipelines.prepare.encodings import Encoding, converted, grey, original_values, table
 from pipelines.prepare.folders import PNG, find_top, read_lines
 from pipelines.prepare.layouts.matched import match
-from pipelines.prepare.pairs import Pairs, compare_names
+from pipelines.prepare.pairs import Pairs
+from pipelines.prepare.remarks import compare_names
 from pipelines.storage import Location
 
 NAME = "coco-stuff"

@@ -16,7 +16,8 @@ from pipelines.prepare.catalogue import FOLDER
 from pipelines.prepare.encodings import indices
 from pipelines.prepare.folders import PNG, TIFF, Folder, find_top, first_folder
 from pipelines.prepare.layouts.matched import doubled, unexpected
-from pipelines.prepare.pairs import Pairs, one_sided, pair_table
+from pipelines.prepare.pairs import Pairs, pair_table
+from pipelines.prepare.remarks import one_sided
 from pipelines.storage import Location
 
 CLASSES = "classes.json"

@@ -1,11 +1,12 @@
 """Datasets whose image and mask have the same name, in two folders."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pipelines.prepare.catalogue import BENCHMARKS
 from pipelines.prepare.encodings import Encoding
 from pipelines.prepare.folders import JPEG, Folder, first_folder
-from pipelines.prepare.pairs import Pairs, count_problem, counted, one_sided, pair_table, some
+from pipelines.prepare.pairs import Pairs, pair_table
+from pipelines.prepare.remarks import absent, count_problem, counted, one_sided, some
 from pipelines.storage import Location
 
 
@@ -98,14 +99,6 @@ def listed(
         ),
         fewer=tuple(count_problem(name, split, len(both), benchmark.counts[split])),
         notes=tuple(compared[1]),
-    )
-
-
-def absent(ids: Sequence[str], files: Container[str], noun: str) -> list[str]:
-    """Say which of the listed names have no file."""
-    names = [key for key in ids if key not in files]
-    return (
-        [f"{len(names)} of {len(ids)} listed names have no {noun}: {some(names)}"] if names else []
     )
 
 

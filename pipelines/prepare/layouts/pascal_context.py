@@ -27,8 +27,9 @@ from pipelines.prepare.folders import (
     read_lines,
 )
 from pipelines.prepare.layouts.details import Details, read_details
-from pipelines.prepare.layouts.matched import absent, listed
-from pipelines.prepare.pairs import Pairs, compare_names, count_problem, segment_table
+from pipelines.prepare.layouts.matched import listed
+from pipelines.prepare.pairs import Pairs, segment_table
+from pipelines.prepare.remarks import absent, compare_names, count_problem
 from pipelines.storage import Location
 
 TOPS = ("VOCdevkit/VOC2010", "VOC2010")
