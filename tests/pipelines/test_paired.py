@@ -5,9 +5,11 @@ import pytest
 
 from pipelines.datasets import check, load
 from pipelines.datasets.paired import ReadGroups, first_rows
+from pipelines.prepare.layouts import find_pairs
 from pipelines.prepare.plan import make_plans
 from pipelines.prepare.prepare import prepare
 from pipelines.prepare.prepared import groups
+from pipelines.prepare.reading import ReadPair
 from pipelines.rows import PREPARED
 from pipelines.storage import locate
 from tests import replicas
@@ -87,3 +89,19 @@ def test_rows_are_the_same_from_either_and_their_order_is_that_of_the_seed(local
 def orders(rows):
     """The names in two epochs."""
     return [[row["image_id"] for row in rows.iter_rows()] for _ in range(2)]
+
+
+def test_a_bucket_is_read_as_its_authors_ship_it(tmp_path, s3_bucket):
+    replica = replicas.make("ade20k-847", tmp_path / "in", count=2)
+    there = locate(s3_bucket)
+    for path in replica.source.rglob("*"):
+        if path.is_file():
+            there.at(str(path.relative_to(replica.source))).write(path.read_bytes())
+    check("ade20k-847", s3_bucket)
+    pairs = find_pairs("ade20k-847", there, "val")
+    here = find_pairs("ade20k-847", locate(str(replica.source)), "val")
+    assert (pairs.digest, pairs.plan_id) == (here.digest, here.plan_id)
+    assert ReadPair.of(pairs)(pairs.table) == ReadPair.of(here)(here.table)
+    replica = replicas.make("folder", tmp_path / "mine")
+    assert prepared(replica, f"{s3_bucket}/prepared").images == 3
+    check("folder", f"{s3_bucket}/prepared")
