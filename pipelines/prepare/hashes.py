@@ -17,6 +17,9 @@ from pipelines.prepare.reading import Row
 from pipelines.prepare.remarks import counted, some
 from pipelines.storage import Location
 
+SAME = 3
+"""So many names of one image stand in a message."""
+
 FOOTERS = 16
 """Files whose ends are read at a time."""
 
@@ -44,7 +47,7 @@ def twins(hashes: list[list[str]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for image_id, image, _ in hashes:
         names.setdefault(image, []).append(image_id)
-    same = [" = ".join(ids) for ids in names.values() if len(ids) > 1]
+    same = [" = ".join(ids[:SAME]) for ids in names.values() if len(ids) > 1]
     return [f"{counted(same, 'image')} under several names: {some(same)}"] if same else []
 
 

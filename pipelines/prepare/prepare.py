@@ -4,6 +4,7 @@ Rows: `plan.SHARD` -> `writing.DONE_SHARD`. What is written is not written again
 """
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -83,6 +84,7 @@ def spread(write: WriteShard, plan: Plan, connect: Callable[[], None]) -> Iterat
 
     todo = ray.data.from_arrow(shard_table(plan))
     todo = todo.repartition(target_num_rows_per_block=1, strict=True)
+    todo.context.enable_progress_bars = sys.stdout.isatty()
     todo.set_name("prepare")
     yield from todo.map_batches(write, batch_size=1, batch_format="pyarrow").iter_rows()
 
