@@ -16,7 +16,7 @@ class Args(session.SessionArgs):
     dataset is not what its name says, and nothing was started.
     """
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
     """coco-stuff, ade20k-150, ade20k-847, pascal-context-59, pascal-context-459, pascal-voc-20,
     pascal-voc-20b, or folder: your own images/ and masks/ with classes.json."""
 

@@ -142,9 +142,10 @@ def make_plan(pairs: Pairs, output: Location, *, allow_partial: bool) -> Plan:
 
 
 def remaining(plan: Plan) -> list[int]:
-    """Return the shards that are not written, or have errors that are not allowed."""
+    """Return the shards that are not written, or have errors that were not allowed."""
+    assert plan.earlier is not None, "something was begun"
     written = {info.base_name for info in shards.parts(plan.output, plan.split)}
-    if not plan.allow_partial:  # perhaps the files were repaired
+    if not (plan.earlier.is_done and plan.allow_partial):  # perhaps the files were repaired
         written -= {info.base_name for info in shards.parts(plan.output, errors_folder(plan.split))}
     return [n for n in range(plan.num_shards) if shards.part_name(n) not in written]
 

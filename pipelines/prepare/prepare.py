@@ -9,14 +9,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import outputs, shards
-from pipelines.prepare.hashes import leaks, read_hashes, twins
+from pipelines.prepare.footers import (
+    all_hashes,
+    leaks,
+    read_footers,
+    sum_pixels,
+    twins,
+    unseen,
+)
 from pipelines.prepare.pairs import digest_lines
 from pipelines.prepare.plan import Plan, errors_folder, shard_table
 from pipelines.prepare.prepared import Record, write_record
@@ -105,8 +111,8 @@ def log_progress(done: Iterable[Row], plan: Plan) -> None:
 def finish(plan: Plan, record: Record) -> Record:
     """Count what is there, and say that it is done if nothing was left out that must not be."""
     names = [shards.part_name(number) for number in range(plan.num_shards)]
-    found = read_hashes(plan.output.at(plan.split), names)
-    hashes = list(chain.from_iterable(found))
+    footers = read_footers(plan.output.at(plan.split), names)
+    hashes, pixels = all_hashes(footers), sum_pixels(footers)
     errors = shards.count_rows(plan.output, errors_folder(plan.split))
     assert len(hashes) + errors == record.pairs, "every pair once, as a row or as an error"
     record = replace(
@@ -114,9 +120,15 @@ def finish(plan: Plan, record: Record) -> Record:
         status=outputs.RUNNING if errors and not plan.allow_partial else outputs.DONE,
         images=len(hashes),
         errors=errors,
-        parts=[(name, len(own)) for name, own in zip(names, found, strict=True)],
+        parts=[(name, len(own.hashes)) for name, own in zip(names, footers, strict=True)],
+        pixels=pixels,
         digest=digest_lines("\t".join(row) for row in hashes),
-        remarks=[*record.remarks, *twins(hashes), *leaks(plan, hashes)],
+        remarks=[
+            *record.remarks,
+            *unseen(record.classes, pixels),
+            *twins(hashes),
+            *leaks(plan, hashes),
+        ],
     )
     write_record(plan.output, record)
     return record

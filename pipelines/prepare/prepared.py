@@ -51,6 +51,9 @@ class Record:
     parts: list[tuple[str, int]] = field(default_factory=list)
     """Files, and how many rows each has."""
 
+    pixels: list[int] = field(default_factory=list)
+    """Of each class, and at last those without one."""
+
     digest: str | None = None
     """SHA-256 of the names, images and masks."""
 

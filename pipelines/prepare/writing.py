@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyarrow.fs import FileType
 
 from pipelines import rows, shards
 from pipelines.decoding import ahead
-from pipelines.prepare.hashes import row_hashes
+from pipelines.prepare.footers import make_footer
 from pipelines.prepare.pairs import Pairs
 from pipelines.prepare.plan import Plan, errors_folder
 from pipelines.prepare.prepared import GROUP
@@ -52,7 +51,7 @@ class WriteShard:
         return pa.Table.from_pylist(done, schema=DONE_SHARD)
 
     def write(self, shard: int, pairs: list[Row]) -> Row:
-        """Write one shard: its errors first, then the file that says that it is done."""
+        """Write one shard: it is done when its file is there and its errors are listed, or none."""
         good, bad = [], []
         with ThreadPoolExecutor(THREADS) as pool:
             for found in ahead(pool, self.attempt, pairs):
@@ -61,10 +60,10 @@ class WriteShard:
         listed = self.output.at(errors_folder(self.split), name)
         if bad:
             listed.write(shards.to_parquet(pa.Table.from_pylist(bad, schema=ERROR)))
-        elif listed.info().type != FileType.NotFound:
-            listed.remove()
         data = shards.to_parquet(self.table(good), row_group_size=GROUP, compression="none")
         self.output.at(self.split, name).write(data)
+        if not bad:  # what an earlier start listed was repaired
+            listed.remove()
         return {"shard": shard, "images": len(good), "errors": len(bad)}
 
     def attempt(self, pair: Row) -> Row:
@@ -76,10 +75,10 @@ class WriteShard:
             return {"image_id": pair["image_id"], "error_type": error.kind, "message": message}
 
     def table(self, good: list[Row]) -> pa.Table:
-        """Return rows as they are stored: what they are, and their hashes, in the metadata."""
+        """Return rows as they are stored, with what they are in the metadata."""
         schema = rows.with_metadata(rows.PREPARED, self.classes)
-        hashes = {"sha256": json.dumps([row_hashes(row) for row in good])}
-        metadata = {**(schema.metadata or {}), **self.metadata, **hashes}
+        footer = make_footer(good, len(self.classes))
+        metadata = {**(schema.metadata or {}), **self.metadata, **footer}
         return pa.Table.from_pylist(good, schema=schema.with_metadata(metadata))
 
 

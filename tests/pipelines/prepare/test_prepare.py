@@ -197,6 +197,30 @@ def test_an_image_of_val_that_is_in_train_too_is_said(tmp_path):
     assert run(val, tmp_path / "out").remarks == ["2 images of val in train, too: photo 2, photo 3"]
 
 
+def test_classes_are_counted_and_those_that_no_mask_shows_are_said(tmp_path):
+    replica, output = replicas.make("pascal-voc-20", tmp_path / "in"), tmp_path / "out"
+    record = run(replica, output)
+    band = 3 * replicas.WIDTH * replicas.HEIGHT // 4  # of three images
+    assert record.pixels == [band, *[0] * 18, band, 2 * band]
+    assert record.remarks[1] == ("18 classes in no mask: bicycle, bird, boat, bottle, bus, ...")
+
+
+def test_a_start_that_ended_before_it_forgot_a_repaired_error_is_continued(tmp_path):
+    replica, output = replicas.make("folder", tmp_path / "in", count=20), tmp_path / "out"
+    path = replica.images["photo 7"]
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    run(replica, output, allow_partial=False)
+    (stale,) = (output / "errors").rglob("*.parquet")
+    listed = stale.read_bytes()
+    path.write_bytes(content)
+    run(replica, output, allow_partial=False)
+    stale.write_bytes(listed)
+    record = run(replica, output, allow_partial=False)
+    assert (record.is_done, record.images, record.errors) == (True, 20, 0)
+    assert not stale.exists()
+
+
 def test_a_record_of_somebody_else_is_an_input_error(tmp_path):
     replica, output = replicas.make("folder", tmp_path / "in"), tmp_path / "out"
     (output / "val").mkdir(parents=True)
