@@ -79,7 +79,7 @@ def all_hashes(footers: Sequence[Footer]) -> list[list[str]]:
 
 def unseen(classes: Sequence[str], pixels: Sequence[int]) -> list[str]:
     """Say which classes are in no mask."""
-    names = [name for name, count in zip(classes, pixels, strict=False) if not count]
+    names = [name.strip() for name, count in zip(classes, pixels, strict=False) if not count]
     return [f"{counted(names, 'class')} in no mask: {some(names)}"] if names else []
 
 

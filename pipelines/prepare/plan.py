@@ -88,10 +88,22 @@ def make_plans(
     folder, place = locate(source), locate(output)
     check_output(place)
     wanted = [split] if split else default_splits(name, folder)
-    found = [find_checked(name, folder, each, allow_partial=allow_partial) for each in wanted]
+    found = find_splits(name, folder, wanted, allow_partial=allow_partial)
     plans = [make_plan(pairs, place, allow_partial=allow_partial) for pairs in found]
     place.check_writable()
     return plans
+
+
+def find_splits(
+    name: str, source: Location, wanted: Sequence[str], *, allow_partial: bool
+) -> list[Pairs]:
+    """Find the pairs of each split."""
+    try:
+        return [find_checked(name, source, each, allow_partial=allow_partial) for each in wanted]
+    except ValueError as error:
+        if len(wanted) == 1:
+            raise
+        raise ValueError(f"{error} (for one split alone: --split {' or '.join(wanted)})") from error
 
 
 def default_splits(name: str, source: Location) -> Sequence[str]:

@@ -171,7 +171,7 @@ def test_an_output_that_belongs_to_something_else_is_an_input_error(tmp_path):
 def test_both_splits_go_to_one_output(tmp_path):
     for split in ("train", "val"):
         replica = replicas.make("coco-stuff", tmp_path / "in", split=split, count=2)
-    with pytest.raises(ValueError, match="train has 2 of 118287 pairs"):
+    with pytest.raises(ValueError, match=r"train has 2 of 118287 .*alone: --split train or val"):
         make_plans("coco-stuff", str(replica.source), str(tmp_path / "out"))
     plans = make_plans("coco-stuff", str(replica.source), str(tmp_path / "out"), allow_partial=True)
     assert [prepare(plan, no_cluster).split for plan in plans] == ["train", "val"]
