@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipelines import rows
 from pipelines.datasets.dataset import Labelled, Split, digest_of, in_order
 from pipelines.datasets.drawn import TASK_CPUS
-from pipelines.prepare.checks import check_not_empty, sample
+from pipelines.prepare.checks import check_not_empty, check_sample
 from pipelines.prepare.layouts import find_pairs
 from pipelines.prepare.pairs import Pairs
 from pipelines.prepare.prepared import Record, groups, is_prepared, open_split
@@ -39,10 +39,7 @@ def check_pairs(name: str, uri: str, split: Split) -> None:
     if is_prepared(place):
         open_split(name, place, split)
         return
-    pairs = find_whole(name, place, split)
-    errors = [error for error in sample(pairs) if error is not None]
-    if errors:
-        raise ValueError(f"{name} in {pairs.root.uri}: {errors[0]}")
+    check_sample(find_whole(name, place, split))
 
 
 def find_whole(name: str, place: Location, split: Split) -> Pairs:

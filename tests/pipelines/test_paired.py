@@ -37,7 +37,9 @@ def test_what_is_not_as_it_should_be_is_said_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="no images/train"):
         check("folder", uri, "train")
     replicas.save_mask(replica.masks["photo 2"], replicas.bands([9]))
-    with pytest.raises(ValueError, match=r"photo 2.png: values that a list of 3 .* have: 9"):
+    with pytest.raises(
+        ValueError, match=r"photo 2.png: .* a list of 3 .* 9 \(1 of 3 pairs that were tried"
+    ):
         check("folder", uri)
     replica.masks["photo 2"].unlink()
     for call in (check, load):
@@ -48,6 +50,13 @@ def test_what_is_not_as_it_should_be_is_said_before_anything_starts(tmp_path):
         check("folder", str(tmp_path / "out"), "train")
     with pytest.raises(ValueError, match="holds the dataset 'folder', not 'coco-stuff'"):
         check("coco-stuff", str(tmp_path / "out"))
+
+
+def test_of_a_users_own_folder_every_mask_is_looked_at_first(tmp_path):
+    replica = replicas.make("folder", tmp_path, count=200)
+    replicas.save_mask(replica.masks["photo 123"], replicas.bands([3]))
+    with pytest.raises(ValueError, match=r"photo 123.png: .* \(1 of 200 pairs"):
+        check("folder", str(replica.source))
 
 
 def test_row_groups_hold_every_row_once(tmp_path):
