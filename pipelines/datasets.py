@@ -71,6 +71,11 @@ class Labelled:
     digest: str
     """Says whether two datasets hold the same images."""
 
+    @property
+    def asked(self) -> list[str]:
+        """Class names that the model is given."""
+        return self.classes
+
 
 def split_spec(spec: str) -> tuple[str, str | None]:
     """Return the name and the URI of NAME=URI, or of NAME alone.
