@@ -25,21 +25,14 @@ def boundary_reach(height: int, width: int) -> int:
     return max(1, round(DILATION_RATIO * float(np.hypot(height, width))))
 
 
-def boundary_region(labels_HW: np.ndarray, reach: int, *, ignore: int) -> np.ndarray:
-    """Return where a pixel is near another class or the image's border, boundary_HW.
-
-    Where the truth is to be ignored there is no class, so that has no contour: two classes with a
-    strip between them that is ignored are still neighbours. Pixels of `ignore` are never in.
-    """
+def boundary_region(labels_HW: np.ndarray, reach: int) -> np.ndarray:
+    """Return where a pixel is near another class or the image's border, boundary_HW."""
     size = 2 * reach + 1
-    known_HW = labels_HW != ignore
     signed_HW = labels_HW.astype(np.int32)
-    low_HW = np.where(known_HW, signed_HW, np.iinfo(np.int32).max)
-    high_HW = np.where(known_HW, signed_HW, -1)
-    # Outside the image lies -1 for the minimum: no class, hence another one.
-    least_HW = ndimage.minimum_filter(low_HW, size, mode="constant", cval=-1)
-    most_HW = ndimage.maximum_filter(high_HW, size, mode="constant", cval=-1)
-    return known_HW & (least_HW != most_HW)
+    # Outside the image lies -1 for both filters: another class than any.
+    least_HW = ndimage.minimum_filter(signed_HW, size, mode="constant", cval=-1)
+    most_HW = ndimage.maximum_filter(signed_HW, size, mode="constant", cval=-1)
+    return least_HW != most_HW
 
 
 class BoundaryCounts:
@@ -53,11 +46,17 @@ class BoundaryCounts:
         assert self.counts.shape == shape, "counts are those of another number of classes"
 
     def update(self, predicted_HW: np.ndarray, truth_HW: np.ndarray, *, ignore: int) -> None:
-        """Add one image; both maps hold classes, `truth_HW` also `ignore`."""
+        """Add one image; both maps hold classes, `truth_HW` also `ignore`.
+
+        Pixels that are to be ignored are not counted, and taken to be what was predicted there: the
+        strip around each object of PASCAL VOC hides where its contour is, and no contour in it is
+        wrong.
+        """
         reach = boundary_reach(*truth_HW.shape)
         counted_HW = truth_HW != ignore
-        true_HW = boundary_region(truth_HW, reach, ignore=ignore)
-        near_HW = boundary_region(predicted_HW, reach, ignore=-1) & counted_HW
+        filled_HW = np.where(counted_HW, truth_HW, predicted_HW)
+        true_HW = boundary_region(filled_HW, reach) & counted_HW
+        near_HW = boundary_region(predicted_HW, reach) & counted_HW
         both_HW = true_HW & near_HW & (truth_HW == predicted_HW)
         for row, labels_HW, region_HW in [
             (0, truth_HW, both_HW),

@@ -120,7 +120,8 @@ class ComponentCounts:
             (len(truth.pixels_M), len(found.pixels_M)),
         ).tocsr()
         hits_T, hits_P = shared_TP.sum(axis=1), shared_TP.sum(axis=0)
-        wrong_T = shared_TP.sign() @ (found.pixels_M - hits_P)
+        touches_TP = shared_TP.astype(bool).astype(np.int64)
+        wrong_T = touches_TP @ (found.pixels_M - hits_P)
         iou_T = hits_T * UNIT // (truth.pixels_M + wrong_T)
         self.add(truth, 0, [np.ones_like(hits_T), iou_T, truth.pixels_M, hits_T])
         self.add(found, 4, [found.pixels_M, hits_P])

@@ -30,7 +30,7 @@ def test_the_reach_is_two_percent_of_the_diagonal_and_at_least_a_pixel():
 @pytest.mark.parametrize("reach", [1, 2, 5])
 def test_all_classes_at_once_equal_the_published_erosion_of_each(reach):
     labels = blobs(0)
-    region = boundary_region(labels, reach, ignore=IGNORE)
+    region = boundary_region(labels, reach)
     for index in range(5):
         own = labels == index
         assert np.array_equal(region & own, eroded_as_published(own, reach))
@@ -53,20 +53,31 @@ def test_boundary_iou_equals_its_definition(seed):
     assert 5 < counts.mean_iou() < 95
 
 
-def test_what_is_ignored_makes_no_contour_and_is_not_counted():
+def test_where_the_truth_is_unknown_no_contour_is_wrong():
     truth = np.zeros((60, 60), np.uint8)
     truth[:, 30:] = 1
-    truth[:, 29:31] = IGNORE
-    region = boundary_region(truth, 4, ignore=IGNORE)
-    assert region[30, 27:29].all(), "the other class lies within reach, behind the ignored strip"
-    assert not region[30, 29:31].any()
-    assert not region[30, 5:27].any()
-    assert not boundary_region(np.where(truth == 1, IGNORE, truth), 4, ignore=IGNORE)[
-        30, 5:29
-    ].any()
-    counts = BoundaryCounts(2)
-    counts.update(np.where(truth == 1, 1, 0), truth, ignore=IGNORE)
-    assert counts.iou() == pytest.approx([100, 100])
+    truth[:, 27:33] = IGNORE
+    for contour in range(27, 34):
+        predicted = np.zeros((60, 60), np.int32)
+        predicted[:, contour:] = 1
+        counts = BoundaryCounts(2)
+        counts.update(predicted, truth, ignore=IGNORE)
+        assert counts.iou() == pytest.approx([100, 100])
+        assert counts.counts[1].sum() == counts.counts[2].sum() <= (truth != IGNORE).sum()
+    predicted[:, 36:] = 0
+    counts.update(predicted, truth, ignore=IGNORE)
+    assert (counts.iou() < 90).all()
+
+
+def test_16_bit_masks_have_contours_too():
+    truth = np.zeros((40, 40), np.uint16)
+    truth[:, 20:] = 700
+    truth[:5] = 65535
+    counts = BoundaryCounts(701)
+    counts.update(
+        np.where(np.arange(40) < 20, 0, 700) + np.zeros((40, 1), int), truth, ignore=65535
+    )
+    assert counts.iou()[[0, 700]] == pytest.approx([100, 100])
 
 
 def test_a_wrong_contour_costs_a_large_object_more_than_its_iou_says():
