@@ -71,10 +71,8 @@ class Labelled:
     digest: str
     """Says whether two datasets hold the same images."""
 
-    @property
-    def asked(self) -> list[str]:
-        """Class names that the model is given."""
-        return self.classes
+    asked: list[str]
+    """Class names that the model is given."""
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
@@ -144,6 +142,7 @@ def load_labels(uri: str, limit: int | None) -> Labelled:
         unseen=[],
         source=output.place.uri,
         digest=labels_digest(output, limit),
+        asked=output.classes,
     )
 
 
@@ -172,6 +171,7 @@ def load_scenes(name: str, limit: int | None, seed: int) -> Labelled:
         unseen=scenes.unseen_classes(),
         source=source,
         digest="sha256:" + hashlib.sha256(source.encode()).hexdigest(),
+        asked=scenes.vocabulary(),
     )
 
 
