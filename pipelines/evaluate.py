@@ -92,7 +92,7 @@ def plan(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     )
-    size, num_cpus = counters(pool)
+    size, num_cpus = counters(pool, ray.cluster_resources().get("CPU", 1))
     return labels.map_batches(
         cast("Any", Counter),
         fn_constructor_kwargs={"rejections": rejections, "num_classes": num_classes},
@@ -103,12 +103,12 @@ def plan(
     )
 
 
-def counters(pool: Pool) -> tuple[int, float]:
-    """Return how many actors count, and how many CPUs each takes.
+def counters(pool: Pool, cpus: float) -> tuple[int, float]:
+    """Return how many actors count, and how many of the cluster's CPUs each takes.
 
     One CPU at least stays free for the tasks that read: without it nothing would ever begin.
     """
-    free = ray.cluster_resources().get("CPU", 1) - pool.size * pool.num_cpus
+    free = cpus - pool.size * pool.num_cpus
     size = max(1, min(pool.size, int(free // 2)))
     return size, TASK_CPUS if free - size * TASK_CPUS >= 1 else 0
 

@@ -62,12 +62,17 @@ def wrong_pixels(matrix: ConfusionMatrix) -> np.ndarray:
 
 
 def confusion_picture(matrix: ConfusionMatrix, most: int = CHOSEN) -> ConfusionPicture:
-    """Choose the classes that win or lose the most pixels, and say where theirs went."""
+    """Choose the classes that are confused most, and say where their pixels went.
+
+    A confusion weighs its pixels times its share of the true class: the mere edges of a large class
+    do not count as much as a small class that is taken for another one.
+    """
     wrong_NN = wrong_pixels(matrix)
     _, truth_N, _ = matrix.totals()
-    loss_N = np.where(truth_N > 0, wrong_NN.sum(axis=0) + wrong_NN.sum(axis=1), 0)
-    chosen = np.argsort(-loss_N, kind="stable")[:most]
-    chosen = np.sort(chosen[loss_N[chosen] > 0])
+    weight_NN = wrong_NN.astype(np.float64) ** 2 / np.maximum(truth_N, 1)
+    weight_N = np.where(truth_N > 0, weight_NN.sum(axis=0) + weight_NN.sum(axis=1), 0)
+    chosen = np.argsort(-weight_N, kind="stable")[:most]
+    chosen = np.sort(chosen[weight_N[chosen] > 0])
     share_CC = matrix.counts[np.ix_(chosen, chosen)].T / truth_N[chosen][:, None]
     return ConfusionPicture(chosen.tolist(), share_CC, 1 - share_CC.sum(axis=1))
 
