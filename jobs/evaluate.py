@@ -39,8 +39,8 @@ class Args(SessionArgs):
     """nano (bundled), a checkpoint's path, or models:/NAME/VERSION."""
 
     dataset: Repeatable = ()
-    """NAME or NAME=URI, one or several; this version has scenes, scenes-unseen, and labels=URI of
-    what jobs.label wrote."""
+    """NAME or NAME=URI, one or several: scenes, scenes-unseen, labels=URI of what jobs.label wrote,
+    or a benchmark's name with the URI of what jobs.prepare wrote or its authors shipped."""
 
     rejection: Repeatable = ()
     """Which classes to drop on the way; each of several is measured: none (default), topk:K,
@@ -144,15 +144,20 @@ def main(args: Args) -> None:
     results: list[Result] = []
     with tracking.run(plan.mlflow_uri, args.experiment, "evaluate", {"job": "evaluate"}) as run:
         run.params(parameters(args, plan))
-        for name, uri in plan.datasets:
+        found = {"model": args.model, "model_id": plan.digest, "run_id": run.id}
+        scores = ""
+        for index, (name, uri) in enumerate(plan.datasets, 1):
             data = load(name, uri, limit=args.limit, seed=args.seed)
             run.dataset(name, data.source, data.digest, "evaluation")
             results += measure(args, plan, data, run)
+            known = found | {"complete": index == len(plan.datasets)}
+            scores = json.dumps(describe(known, plan, results), indent=1)
+            if plan.output is not None:  # what is done is kept if a later dataset fails
+                plan.output.at(output.SCORES).write(scores.encode())
         beside = paper_table(args.model, map(measured, results))
-        found = {"model": args.model, "model_id": plan.digest, "run_id": run.id}
-        scores = json.dumps(describe(found, plan, results), indent=1)
         page = render(results, beside, facts(args, plan, run))
-        output.write(plan.output, scores, page)
+        if plan.output is not None:
+            plan.output.at(*PAGE).write(page.encode())
         record(run, results, scores, page)
     report(plan, results, beside)
     finish(found | {"datasets": [result.summary() for result in results]}, as_json=args.json)

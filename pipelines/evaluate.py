@@ -1,6 +1,6 @@
 """Predictions against masks, summed over the cluster.
 
-CPU tasks read, actors hold the model, more actors count: see `pipelines.evaluation.rows`.
+CPU tasks read, actors hold the model, CPU tasks count: see `pipelines.evaluation.rows`.
 """
 
 import sys
@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from pipelines.cluster import TASK_CPUS, Pool, Progress, heartbeat
 from pipelines.datasets import Labelled
-from pipelines.evaluation.counting import Counter
+from pipelines.evaluation.counting import BATCH, Count
 from pipelines.evaluation.predicting import LoadModel, Model, Predictor
 from pipelines.evaluation.reading import Read, decode_image, decode_mask
 from pipelines.labeller import use_threads
@@ -92,25 +92,12 @@ def plan(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     )
-    size, num_cpus = counters(pool, ray.cluster_resources().get("CPU", 1))
     return labels.map_batches(
-        cast("Any", Counter),
-        fn_constructor_kwargs={"rejections": rejections, "num_classes": num_classes},
-        batch_size=batch_size,
+        Count(rejections=rejections, num_classes=num_classes),
+        batch_size=BATCH,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=size),
-        num_cpus=num_cpus,
+        num_cpus=TASK_CPUS,
     )
-
-
-def counters(pool: Pool, cpus: float) -> tuple[int, float]:
-    """Return how many actors count, and how many of the cluster's CPUs each takes.
-
-    One CPU at least stays free for the tasks that read: without it nothing would ever begin.
-    """
-    free = cpus - pool.size * pool.num_cpus
-    size = max(1, min(pool.size, int(free // 2)))
-    return size, TASK_CPUS if free - size * TASK_CPUS >= 1 else 0
 
 
 def open_model(

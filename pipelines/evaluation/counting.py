@@ -23,6 +23,9 @@ from pipelines.report.pictures import shrink
 WORST = 12
 """Images of each dataset and rejection that are shown."""
 
+BATCH = 32
+"""Images that are counted together: only the pictures of the worst of them travel."""
+
 
 @dataclass(frozen=True, order=True)
 class Shown:
@@ -67,16 +70,12 @@ class Worst:
         return [self.images[key] for key in self.keys]
 
 
-class Counter:
-    """Count what is right; hand out a picture only where an image may be among the worst.
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Count what is right in a batch, and make pictures of its worst images."""
 
-    What a worker has seen is a part of everything: an image that is not among the worst there is
-    not among the worst of all.
-    """
-
-    def __init__(self, *, rejections: Sequence[str], num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.worst = {text: Worst() for text in rejections}
+    rejections: Sequence[str]
+    num_classes: int
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the counts of a batch, one row of `COUNTS` for each rejection."""
@@ -90,7 +89,7 @@ class Counter:
         masks = [decode_mask(row["mask"]) for row in sound]
         found = [
             self.count(index, text, sound, masks) | {"errors": errors}
-            for index, text in enumerate(self.worst)
+            for index, text in enumerate(self.rejections)
         ]
         return pa.Table.from_pylist(found, schema=COUNTS)
 
@@ -98,16 +97,13 @@ class Counter:
         self, index: int, rejection: str, rows: list[dict[str, Any]], masks: list[np.ndarray]
     ) -> dict[str, Any]:
         """Return the counts of the images under the rejection of this index."""
-        tally, worst = Tally.empty(self.num_classes), self.worst[rejection]
-        fresh = Worst(worst.size)
+        tally, worst = Tally.empty(self.num_classes), Worst()
         for row, truth_HW in zip(rows, masks, strict=True):
             labels = np.frombuffer(row["labels"][index], dtype=np.uint16)
             labels_HW = labels.reshape(truth_HW.shape)
             iou = tally.update(labels_HW, truth_HW)
             if worst.takes(iou, row["image_id"]):
-                shown = self.show(row, iou, truth_HW, labels_HW)
-                worst.add(shown)
-                fresh.add(shown)
+                worst.add(self.show(row, iou, truth_HW, labels_HW))
         places, counts = tally.sparse()
         return {
             "rejection": rejection,
@@ -115,7 +111,7 @@ class Counter:
             "candidates": sum(row["candidates"][index] for row in rows),
             "places": places.astype(np.int64).tobytes(),
             "counts": counts.tobytes(),
-            "worst": [asdict(shown) for shown in fresh.sorted()],
+            "worst": [asdict(shown) for shown in worst.sorted()],
         }
 
     def show(

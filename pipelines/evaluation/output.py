@@ -14,7 +14,6 @@ from typing import Any
 from pipelines import tracking
 from pipelines.evaluation import confusion
 from pipelines.evaluation.strips import colours_of, write_strips
-from pipelines.report import PAGE
 from pipelines.results import Result, metrics
 from pipelines.storage import Location
 
@@ -28,6 +27,7 @@ def check_output(output: Location, identity: Mapping[str, Any]) -> None:
         ValueError: It holds another one, or something else of that name.
         OSError: It cannot be reached.
     """
+    output.check_writable()
     place = output.at(SCORES)
     if not place.exists():
         return
@@ -42,13 +42,6 @@ def check_output(output: Location, identity: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{output.uri} holds an evaluation with another {different[0]}: use another --output"
         )
-
-
-def write(output: Location | None, scores: str, page: str) -> None:
-    """Write the scores and the page, where there is a folder for them."""
-    if output is not None:
-        output.at(*PAGE).write(page.encode())
-        output.at(SCORES).write(scores.encode())
 
 
 def record(run: tracking.Run, results: Sequence[Result], scores: str, page: str) -> None:

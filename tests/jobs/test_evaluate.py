@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -7,10 +7,12 @@ import pytest
 from jobs import evaluate
 from jobs.evaluate import Args
 from pipelines import tracking
-from pipelines.datasets import load
-from pipelines.rows import PREPARED
+from pipelines.outputs import write_run
+from pipelines.rows import MANIFEST
+from pipelines.shards import write_manifest
 from sed import SED, save_model
 from sed.config import nano
+from tests.pipelines.labelled_scenes import RUN, read_rows, write_output
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +61,30 @@ def register(checkpoint, mlflow_uri):
         return tracking.register_model(run, checkpoint, "untrained")
 
 
-def break_one(name, uri=None, **options):
-    """Load scenes of which the first has a photo that cannot be read."""
-    data = load(name, uri, **options)
-    return replace(data, rows=data.rows.map_batches(cut, batch_format="pyarrow"))
-
-
-def cut(batch):
-    rows = batch.to_pylist()
-    for row in rows:
-        if row["image_id"].endswith("0"):
-            row["image"]["bytes"] = row["image"]["bytes"][:99]
-    return pa.Table.from_pylist(rows, schema=PREPARED)
+def write_labels(folder, classes):
+    """Write what `label` would, of photos one of which is damaged by now; return its URI."""
+    output = write_output(folder, num_images=4, classes=classes)
+    uris = [row["image_uri"] for row in read_rows(output)]
+    write_run(output, RUN | {"classes": classes, "fingerprint": "sha256:1"})
+    shards = [{"image_uri": uri, "shard": 0} for uri in uris]
+    write_manifest(output, pa.Table.from_pylist(shards, schema=MANIFEST))
+    photo = Path(uris[0])
+    photo.write_bytes(photo.read_bytes()[:300])
+    return output.uri
 
 
 @pytest.mark.ray
 def test_a_registered_model_is_measured_on_two_datasets_under_two_rejections(
-    local_ray, checkpoint, tmp_path, capsys, monkeypatch
+    local_ray, checkpoint, tmp_path, capsys
 ):
-    monkeypatch.setattr(evaluate, "load", break_one)
     mlflow_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    labels = write_labels(tmp_path, ["sand", "snow", "grass", "red ball"])
     args = Args(
         model=register(checkpoint, mlflow_uri),
-        dataset=(("scenes",), ("scenes-unseen",)),
+        dataset=((f"labels={labels}",), ("scenes-unseen",)),
         rejection=(("none", "topk:1"),),
         limit=4,
+        workers=1,
         output=str(tmp_path / "out"),
         mlflow_uri=mlflow_uri,
         json=True,
@@ -91,32 +92,43 @@ def test_a_registered_model_is_measured_on_two_datasets_under_two_rejections(
     assert args.model == "models:/untrained/1"
     with pytest.raises(SystemExit) as stopped:
         evaluate.main(args)
-    assert stopped.value.code == 1, "two photos are broken"
+    assert stopped.value.code == 1, "a photo is broken"
     *lines, last = capsys.readouterr().out.strip().split("\n")
     found = json.loads(last)
     assert [(one["name"], one["rejection"]) for one in found["datasets"]] == [
-        ("scenes", "none"),
-        ("scenes", "topk:1"),
+        ("labels", "none"),
+        ("labels", "topk:1"),
         ("scenes-unseen", "none"),
         ("scenes-unseen", "topk:1"),
     ]
-    assert all(one["images"] == 3 for one in found["datasets"])
-    assert all(one["num_errors"] == 1 for one in found["datasets"])
+    assert [one["images"] for one in found["datasets"]] == [3, 3, 4, 4]
+    assert [one["num_errors"] for one in found["datasets"]] == [1, 1, 0, 0]
     assert all(0 <= one["mIoU"] <= 100 for one in found["datasets"])
-    assert found["datasets"][0]["mean_candidates"] == 156
-    assert found["datasets"][1]["mean_candidates"] < 156
+    assert found["datasets"][2]["mean_candidates"] == 156
+    assert found["datasets"][3]["mean_candidates"] < 156
     assert any("mIoU" in line for line in lines)
-    assert any("seen-0-000000: the photo:" in line for line in lines)
-    stored = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert any("scene_000.jpg: the photo:" in line for line in lines)
+    check_files(tmp_path / "out")
+    check_run(tracking.store.connect(mlflow_uri), found["run_id"])
+
+
+def check_files(folder):
+    stored = json.loads((folder / "evaluation.json").read_text())
     assert stored["model_id"].startswith("sha256:")
+    assert stored["complete"]
     assert stored["datasets"][0]["per_class"]
-    assert stored["datasets"][0]["errors"][0]["image_id"] == "seen-0-000000"
-    assert "Evaluation of models:/untrained/1" in (tmp_path / "out/report/index.html").read_text()
-    client = tracking.store.connect(mlflow_uri)
-    run = client.get_run(found["run_id"])
-    assert run.data.metrics["scenes/none/num_errors"] == 1
+    assert stored["datasets"][0]["errors"][0]["image_id"].endswith("scene_000.jpg")
+    assert "Evaluation of models:/untrained/1" in (folder / "report/index.html").read_text()
+
+
+def check_run(client, run_id):
+    run = client.get_run(run_id)
+    assert run.data.metrics["labels/none/num_errors"] == 1
     assert "scenes-unseen/topk:1/boundary_mIoU" in run.data.metrics
-    paths = {one.path for one in client.list_artifacts(found["run_id"])}
-    assert paths == {"confusion", "evaluation.html", "evaluation.json", "worst"}
-    worst = client.list_artifacts(found["run_id"], "worst/scenes-none")
-    assert len(worst) == 3
+    assert {one.path for one in client.list_artifacts(run_id)} == {
+        "confusion",
+        "evaluation.html",
+        "evaluation.json",
+        "worst",
+    }
+    assert len(client.list_artifacts(run_id, "worst/labels-none")) == 3

@@ -6,7 +6,7 @@ import torch
 
 import sed
 from pipelines.datasets import Labelled
-from pipelines.evaluation.counting import Counter
+from pipelines.evaluation.counting import Count
 from pipelines.evaluation.predicting import Predictor
 from pipelines.evaluation.reading import Read
 from pipelines.masks import index_png, to_png
@@ -89,8 +89,8 @@ def predict_all(rows, num_classes, rejections, num_asked=None, load_model=load_b
 
 def evaluate_rows(rows, num_classes, rejection="none", num_asked=None):
     """The result of rows that went through all steps in one batch."""
-    counter = Counter(rejections=[rejection], num_classes=num_classes)
-    (counts,) = counter(predict_all(rows, num_classes, [rejection], num_asked)).to_pylist()
+    count = Count(rejections=[rejection], num_classes=num_classes)
+    (counts,) = count(predict_all(rows, num_classes, [rejection], num_asked)).to_pylist()
     names = [f"class {index}" for index in range(num_classes)]
     result = Result.empty(labelled(names, len(rows)), rejection)
     result.add(counts)
