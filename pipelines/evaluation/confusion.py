@@ -1,6 +1,6 @@
 """Which classes are taken for which: the largest confusions, as pairs and as a picture.
 
-Shapes: N classes, C chosen ones.
+Shapes: N classes, R rows and C columns of a picture.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from sed.metrics import ConfusionMatrix
 
 CHOSEN = 20
-"""Classes of a picture."""
+"""Rows and columns of a picture."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,17 @@ class Confusion:
 class ConfusionPicture:
     """The classes that are confused most, and where their pixels went."""
 
-    classes: list[int]
-    """The chosen classes, in the order of the vocabulary."""
+    true: list[int]
+    """The chosen classes, in the order of the vocabulary: rows."""
 
-    share_CC: np.ndarray
-    """Share of a true class (row) that was labelled as each chosen class (column)."""
+    predicted: list[int]
+    """What most of them were labelled as, in the same order: columns."""
 
-    other_C: np.ndarray
-    """Share that went to classes that are not chosen."""
+    share_RC: np.ndarray
+    """Share of a true class that was labelled as each of these."""
+
+    other_R: np.ndarray
+    """Share that went to classes that are not shown."""
 
 
 def confusions(matrix: ConfusionMatrix, most: int) -> list[Confusion]:
@@ -67,28 +70,36 @@ def confusion_picture(matrix: ConfusionMatrix, most: int = CHOSEN) -> ConfusionP
     A confusion weighs its pixels times its share of the true class: the mere edges of a large class
     do not count as much as a small class that is taken for another one.
     """
-    wrong_NN = wrong_pixels(matrix)
     _, truth_N, _ = matrix.totals()
-    weight_NN = wrong_NN.astype(np.float64) ** 2 / np.maximum(truth_N, 1)
-    weight_N = np.where(truth_N > 0, weight_NN.sum(axis=0) + weight_NN.sum(axis=1), 0)
+    share_NN = matrix.counts[:-1, :-1] / np.maximum(truth_N, 1)
+    true = largest((wrong_pixels(matrix) * share_NN).sum(axis=0), most)
+    predicted = largest((matrix.counts[:-1, :-1] * share_NN)[:, true].sum(axis=1), most)
+    share_RC = share_NN[np.ix_(predicted, true)].T
+    return ConfusionPicture(
+        true.tolist(), predicted.tolist(), share_RC, (1 - share_RC.sum(axis=1)).clip(0)
+    )
+
+
+def largest(weight_N: np.ndarray, most: int) -> np.ndarray:
+    """Return the places of the largest weights that are not 0, in their order."""
     chosen = np.argsort(-weight_N, kind="stable")[:most]
-    chosen = np.sort(chosen[weight_N[chosen] > 0])
-    share_CC = matrix.counts[np.ix_(chosen, chosen)].T / truth_N[chosen][:, None]
-    return ConfusionPicture(chosen.tolist(), share_CC, 1 - share_CC.sum(axis=1))
+    return np.sort(chosen[weight_N[chosen] > 0])
 
 
 def draw(picture: ConfusionPicture, classes: Sequence[str], title: str, path: Path) -> None:
     """Write the picture as a PNG."""
     from matplotlib.figure import Figure  # takes a second to import
 
-    names = [shorten(classes[index]) for index in picture.classes]
-    side = 3.2 + 0.36 * len(names)
-    figure = Figure(figsize=(side + 1.2, side), dpi=150, layout="constrained")
+    rows, columns = (
+        [shorten(classes[index]) for index in part] for part in (picture.true, picture.predicted)
+    )
+    size = (4.8 + 0.36 * len(columns), 3.4 + 0.34 * len(rows))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    values = 100 * np.column_stack([picture.share_CC, picture.other_C])
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names) + 1), [*names, "any other"], rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    values = 100 * np.column_stack([picture.share_RC, picture.other_R])
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(len(columns) + 1), [*columns, "any other"], rotation=90)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("labelled as")
     axes.set_ylabel("in truth")
     axes.set_title(title)

@@ -62,7 +62,7 @@ def draw(result: Result, folder: Path) -> None:
     title = f"{result.data.name}, {result.rejection}"
     name = re.sub(r"[^\w.-]+", "_", f"{result.data.name}-{result.rejection}")
     picture = confusion.confusion_picture(result.matrix)
-    if picture.classes:
+    if picture.true:
         (folder / "confusion").mkdir(exist_ok=True)
         path = folder / "confusion" / f"{name}.png"
         confusion.draw(picture, result.data.classes, title, path)

@@ -103,7 +103,7 @@ def notes(scores: Sequence[Measured]) -> list[str]:
     )
     found = [f"{NOTHING} not published, or not measured in this run."]
     if parts:
-        found.append(f"* not on the images of the benchmark: {', '.join(parts)}.")
+        found.append(f"* not on all images of the benchmark: {', '.join(parts)}.")
     return found
 
 

@@ -93,12 +93,14 @@ def test_a_page_without_any_image_is_a_page():
 def test_the_picture_shows_the_classes_that_are_really_confused():
     matrix = ConfusionMatrix(6)
     matrix.counts[0, 0], matrix.counts[1, 0] = 10**6, 2000  # the edges of a large class
-    matrix.counts[3, 2], matrix.counts[2, 2] = 1500, 100  # a class that is taken for another
+    matrix.counts[5, 2], matrix.counts[2, 2], matrix.counts[4, 2] = 1500, 100, 10
     matrix.counts[3, 3] = 1000
+    picture = confusion_picture(matrix, most=1)
+    assert (picture.true, picture.predicted) == ([2], [5])
     picture = confusion_picture(matrix, most=2)
-    assert picture.classes == [2, 3]
-    assert picture.share_CC.tolist() == [[100 / 1600, 1500 / 1600], [0, 1]]
-    assert picture.other_C.tolist() == [0, 0]
+    assert (picture.true, picture.predicted) == ([0, 2], [0, 5])
+    assert picture.share_RC[1].tolist() == [0, 1500 / 1610]
+    assert picture.other_R.tolist() == pytest.approx([2000 / 1002000, 110 / 1610])
 
 
 def test_mlflow_gets_a_confusion_picture_and_strips_of_the_worst(result, tmp_path):

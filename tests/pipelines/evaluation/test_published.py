@@ -18,7 +18,7 @@ def test_the_table_tells_what_is_published_from_what_was_measured():
     published, measured = text.index("published by the authors:"), text.index("measured here:")
     assert [line.split()[0] for line in text[published + 1 : measured]] == ["SED", "SED-fast"] * 2
     assert len({line.rindex(" ") for line in text[measured - 1 : measured]}) == 1
-    assert "* not on the images of the benchmark: pascal-voc-20b 100 of 1449." in text
+    assert "* not on all images of the benchmark: 100 of the 1449 of pascal-voc-20b." in text
     assert "not measured in this run" in "\n".join(text)
 
 
