@@ -1,12 +1,12 @@
-"""Measure a model on labelled images: python -m jobs.evaluate --model nano --dataset scenes."""
+"""Measure a model on labelled images: python -m jobs.evaluate --model nano --dataset scenes.
+
+Exit status 1 with everything written: more images than --allow-errors could not be evaluated.
+"""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,10 +15,18 @@ from jobs.session import SessionArgs, checking_input, connect, finish, parse, sa
 from pipelines import datasets as available
 from pipelines import tracking
 from pipelines.datasets import Labelled, load, split_spec
+from pipelines.evaluation import output, published
+from pipelines.evaluation.output import check_output, record
+from pipelines.evaluation.page import render
+from pipelines.evaluation.published import Measured, PaperTable, paper_table
 from pipelines.plan import check_gpus
-from pipelines.results import Result, document, metrics, table
-from pipelines.storage import locate
+from pipelines.report import PAGE
+from pipelines.results import Result, document, table
+from pipelines.storage import Location, locate
 from sed.checkpoint import check_source, file_digest
+
+MAX_ERRORS = 20
+"""Broken images of a dataset that are printed; evaluation.json lists all."""
 
 Repeatable = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
@@ -31,18 +39,23 @@ class Args(SessionArgs):
     """nano (bundled), a checkpoint's path, or models:/NAME/VERSION."""
 
     dataset: Repeatable = ()
-    """NAME or NAME=URI, one or several; this version has scenes, scenes-unseen, and labels=URI of
-    what jobs.label wrote."""
+    """NAME or NAME=URI, one or several: scenes, scenes-unseen, labels=URI of what jobs.label wrote,
+    or a benchmark's name with the URI of what jobs.prepare wrote or its authors shipped."""
 
     rejection: Repeatable = ()
     """Which classes to drop on the way; each of several is measured: none (default), topk:K,
     topk:K0,K1,K2, prob:T, fixed:K, FILE.json, or some joined by +."""
 
     output: str | None = None
-    """Folder (local, s3:// or gs://) for evaluation.json with the scores of every class."""
+    """Folder (local, s3:// or gs://) for evaluation.json with the scores of every class, and for
+    report/index.html."""
 
     limit: int | None = None
     """At most this many images of each dataset; drawn ones have 512 by default."""
+
+    allow_errors: int = 0
+    """Images that may be broken, or not fit their masks; more, and the exit status is 1 at the end.
+    They are listed either way, and count in no score."""
 
     seed: int = 0
     """Which series of scenes is drawn."""
@@ -66,6 +79,10 @@ class Plan:
     mlflow_uri: str
     checkpoint: str
     digest: str
+    identity: dict[str, Any]
+    """What decides the scores: an output belongs to it."""
+
+    output: Location | None
 
 
 def check(args: Args) -> Plan:
@@ -78,24 +95,45 @@ def check(args: Args) -> Plan:
     datasets = [split_spec(spec) for spec in dict.fromkeys(chain.from_iterable(args.dataset))]
     if not datasets:
         raise ValueError("no dataset given; try --dataset scenes")
+    names = [name for name, _ in datasets]
     for name, uri in datasets:
+        if names.count(name) > 1:
+            raise ValueError(f"the dataset {name!r} is given twice: evaluate one after the other")
         available.check(name, uri)
     rejections = [sed.Rejection.parse(text) for text in chain.from_iterable(args.rejection)]
+    texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
+    check_numbers(args)
+    mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
+    checkpoint = tracking.resolve_model(args.model, mlflow_uri)
+    digest = file_digest(check_source(checkpoint))
+    identity = {
+        "model_id": digest,
+        "dataset": [name if uri is None else f"{name}={uri}" for name, uri in datasets],
+        "rejection": texts,
+        "limit": args.limit,
+        "seed": args.seed,
+    }
+    place = None if args.output is None else locate(args.output)
+    if place is not None:
+        check_output(place, identity)
+    return Plan(datasets, texts, mlflow_uri, checkpoint, digest, identity, place)
+
+
+def check_numbers(args: Args) -> None:
+    """Require numbers that make sense.
+
+    Raises:
+        ValueError: One does not; the message says which.
+    """
     for name, number in [("limit", args.limit), ("batch-size", args.batch_size)]:
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1 image, got {number}")
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
     check_gpus(args.gpus_per_worker)
-    if args.seed < 0:
-        raise ValueError(f"--seed cannot be negative, got {args.seed}")
-    if args.output is not None:
-        locate(args.output)
-    mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
-    checkpoint = tracking.resolve_model(args.model, mlflow_uri)
-    digest = file_digest(check_source(checkpoint))
-    texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
-    return Plan(datasets, texts, mlflow_uri, checkpoint, digest)
+    for name, number in [("seed", args.seed), ("allow-errors", args.allow_errors)]:
+        if number < 0:
+            raise ValueError(f"--{name} cannot be negative, got {number}")
 
 
 def main(args: Args) -> None:
@@ -106,16 +144,75 @@ def main(args: Args) -> None:
     results: list[Result] = []
     with tracking.run(plan.mlflow_uri, args.experiment, "evaluate", {"job": "evaluate"}) as run:
         run.params(parameters(args, plan))
-        for name, uri in plan.datasets:
+        found = {"model": args.model, "model_id": plan.digest, "run_id": run.id}
+        scores = ""
+        for index, (name, uri) in enumerate(plan.datasets, 1):
             data = load(name, uri, limit=args.limit, seed=args.seed)
             run.dataset(name, data.source, data.digest, "evaluation")
-            results += measure(args, plan, data)
-        run.metrics(metrics(results))
-        found = {"model": args.model, "model_id": plan.digest, "run_id": run.id}
-        write(found | {"datasets": document(results)}, args.output, run)
-    for line in table(results):
-        say(line)
+            results += measure(args, plan, data, run)
+            known = found | {"complete": index == len(plan.datasets)}
+            scores = json.dumps(describe(known, plan, results), indent=1)
+            if plan.output is not None:  # what is done is kept if a later dataset fails
+                plan.output.at(output.SCORES).write(scores.encode())
+        beside = paper_table(args.model, map(measured, results))
+        page = render(results, beside, facts(args, plan, run))
+        if plan.output is not None:
+            plan.output.at(*PAGE).write(page.encode())
+        record(run, results, scores, page)
+    report(plan, results, beside)
     finish(found | {"datasets": [result.summary() for result in results]}, as_json=args.json)
+    if sum(map(len, broken(results).values())) > args.allow_errors:
+        raise SystemExit(1)
+
+
+def describe(found: dict[str, Any], plan: Plan, results: list[Result]) -> dict[str, Any]:
+    """Return what evaluation.json holds; what others published stays apart from what was found."""
+    paper = {"source": published.SOURCE, "columns": published.COLUMNS, "mIoU": published.PUBLISHED}
+    return found | {
+        "identity": plan.identity,
+        "datasets": document(results),
+        "published": paper,
+    }
+
+
+def measured(result: Result) -> Measured:
+    """Return a score for the paper's table."""
+    miou = result.summary()["mIoU"]
+    return Measured(result.data.name, result.rejection, miou, result.images)
+
+
+def facts(args: Args, plan: Plan, run: tracking.Run) -> dict[str, Any]:
+    """Return what the page says of how it came about."""
+    return {
+        "Model": args.model,
+        "Model digest": plan.digest,
+        "Datasets": ", ".join(plan.identity["dataset"]),
+        "Rejection": ", ".join(plan.rejections),
+        "At most": None if args.limit is None else f"{args.limit} images of each dataset",
+        "Seed of scenes": args.seed,
+        "MLflow run": run.id,
+    }
+
+
+def broken(results: list[Result]) -> dict[str, list[dict[str, str]]]:
+    """Return the images of each dataset that could not be evaluated; no rejection changes them."""
+    return {result.data.name: result.errors for result in results}
+
+
+def report(plan: Plan, results: list[Result], beside: PaperTable | None) -> None:
+    """Print the tables, the broken images, and where everything is."""
+    for line in table(results) + (published.lines(beside) if beside else []):
+        say(line)
+    for name, errors in broken(results).items():
+        if errors:
+            say(f"{len(errors)} images of {name} could not be evaluated and count in no score:")
+        for error in errors[:MAX_ERRORS]:
+            say(f"  {error['image_id']}: {error['message']}")
+        if len(errors) > MAX_ERRORS:
+            say(f"  and {len(errors) - MAX_ERRORS} more")
+    if plan.output is not None:
+        say(f"Scores of every class: {plan.output.at(output.SCORES).uri}")
+        say(f"Report: {plan.output.at(*PAGE).uri}")
 
 
 def parameters(args: Args, plan: Plan) -> dict[str, object]:
@@ -127,7 +224,7 @@ def parameters(args: Args, plan: Plan) -> dict[str, object]:
     return flags | {"dataset": names, "rejection": plan.rejections, "model_id": plan.digest}
 
 
-def measure(args: Args, plan: Plan, data: Labelled) -> list[Result]:
+def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> list[Result]:
     """Evaluate one dataset under every rejection."""
     from pipelines.cluster import choose_pool
     from pipelines.evaluate import evaluate
@@ -139,20 +236,8 @@ def measure(args: Args, plan: Plan, data: Labelled) -> list[Result]:
         rejections=plan.rejections,
         pool=choose_pool(args.workers, args.gpus_per_worker),
         batch_size=args.batch_size,
+        observe=lambda progress: run.metrics(progress.metrics()),
     )
-
-
-def write(found: Mapping[str, object], output: str | None, run: tracking.Run) -> None:
-    """Write evaluation.json into the run's artifacts and into the output folder."""
-    text = json.dumps(found, indent=1)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "evaluation.json"
-        path.write_text(text, encoding="utf-8")
-        run.artifact(path)
-    if output is not None:
-        location = locate(output).at("evaluation.json")
-        location.write(text.encode())
-        say(f"Scores of every class: {location.uri}")
 
 
 if __name__ == "__main__":

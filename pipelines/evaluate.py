@@ -1,128 +1,26 @@
-"""Predictions against masks: confusion matrices, summed over the cluster.
+"""Predictions against masks, summed over the cluster.
 
-Rows in:  image struct<bytes, path>, mask struct<bytes, path>
-Rows out: `COUNTS`: rejection, images, candidates, counts; one row for each batch and rejection
+CPU tasks read, actors hold the model, CPU tasks count: see `pipelines.evaluation.rows`.
 """
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 import ray
-import torch
-from PIL import Image
-from ray.data import ActorPoolStrategy
-from torch import Tensor
+from ray.data import ActorPoolStrategy, Dataset
 
-from pipelines import labeller
-from pipelines.cluster import Pool, embed_once
+from pipelines.cluster import TASK_CPUS, Pool, Progress, heartbeat
 from pipelines.datasets import Labelled
-from pipelines.masks import ignore_value
+from pipelines.evaluation.counting import BATCH, Count
+from pipelines.evaluation.predicting import LoadModel, Model, Predictor
+from pipelines.evaluation.reading import Read, decode_image, decode_mask
+from pipelines.labeller import use_threads
 from pipelines.results import Result
-from sed import ClassScores, Rejection
-from sed.metrics import ConfusionMatrix
-from sed.photo import to_rgb, upright
-from sed.resize import resize_shortest_edge, to_model_input
-from sed.upsample import label_map
 
-COUNTS = pa.schema(
-    [
-        pa.field("rejection", pa.string()),
-        pa.field("images", pa.int64()),
-        pa.field("candidates", pa.int64()),
-        pa.field("counts", pa.large_binary()),
-    ]
-)
-"""One batch under one rejection: images, surviving classes summed over them, int64 counts."""
-
-
-class Model(labeller.Model, Protocol):
-    """What evaluation needs of a `sed.SED`: its two halves, so that images are encoded once."""
-
-    def encode(self, images_B3HW: Tensor) -> Any:  # noqa: ANN401  whatever `decode` takes
-        """Return features that depend on the images only."""
-        ...
-
-    def decode(
-        self,
-        features: Any,  # noqa: ANN401
-        text_NPD: Tensor,
-        rejection: Rejection | None = None,
-    ) -> list[ClassScores]:
-        """Return the surviving classes of each image and their logits."""
-        ...
-
-
-LoadModel = Callable[[str], Model]
-"""Loads a model onto the device of that name."""
-
-
-class Evaluator:
-    """Hold one model on one device and count what it gets right."""
-
-    def __init__(
-        self,
-        *,
-        load_model: LoadModel,
-        load_text: Callable[[], np.ndarray],
-        rejections: Sequence[str],
-        device: str = "cpu",
-        threads: int | None = None,
-    ) -> None:
-        labeller.use_threads(threads)
-        self.model = load_model(device)
-        self.text_NPD = torch.tensor(load_text(), device=device)
-        self.rejections = {text: Rejection.parse(text) for text in rejections}
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the counts of a batch, one row of `COUNTS` for each rejection."""
-        images = [decode_image(file["bytes"]) for file in batch["image"].to_pylist()]
-        masks = [decode_mask(file["bytes"]) for file in batch["mask"].to_pylist()]
-        features = self.model.encode(torch.stack([self.to_input(image) for image in images]))
-        rows = []
-        for text, rejection in self.rejections.items():
-            scores = self.model.decode(features, self.text_NPD, rejection)
-            row = {
-                "rejection": text,
-                "images": len(masks),
-                "candidates": sum(len(one.candidates_K) for one in scores),
-                "counts": self.count(scores, masks).counts.tobytes(),
-            }
-            rows.append(row)
-        return pa.Table.from_pylist(rows, schema=COUNTS)
-
-    def to_input(self, image: Image.Image) -> Tensor:
-        """Return a photo as the published evaluation feeds it, image_3HW."""
-        config = self.model.config
-        small = resize_shortest_edge(image, config.short_side, config.long_side)
-        return to_model_input(np.array(small), config.image_size)
-
-    def count(self, scores: Sequence[ClassScores], masks: Sequence[np.ndarray]) -> ConfusionMatrix:
-        """Compare the labels of each image with its mask, at the mask's size."""
-        matrix = ConfusionMatrix(len(self.text_NPD))
-        ignore = ignore_value(matrix.num_classes)
-        for one, mask_HW in zip(scores, masks, strict=True):
-            height, width = mask_HW.shape
-            labels_HW, _ = label_map(one.logits_KHW, one.candidates_K, height=height, width=width)
-            matrix.update(labels_HW.cpu().numpy(), mask_HW, ignore=ignore)
-        return matrix
-
-
-def decode_image(data: bytes) -> Image.Image:
-    """Return a photo as RGB and upright, at its own size."""
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()  # what is RGB and upright already is returned as it is
-        return to_rgb(upright(image))
-
-
-def decode_mask(data: bytes) -> np.ndarray:
-    """Return the class index of each pixel, mask_HW."""
-    with Image.open(io.BytesIO(data)) as mask:
-        return np.array(mask)
+__all__ = ["LoadModel", "Model", "decode_image", "decode_mask", "evaluate"]
 
 
 def evaluate(
@@ -132,6 +30,7 @@ def evaluate(
     rejections: Sequence[str],
     pool: Pool,
     batch_size: int,
+    observe: Callable[[Progress], None] = lambda _: None,
 ) -> list[Result]:
     """Run a model over every image of a dataset once and compare with the masks.
 
@@ -141,18 +40,49 @@ def evaluate(
         rejections: Each is evaluated; the encoder runs once for all of them.
         pool: Copies of the model.
         batch_size: Images that go through the model together.
+        observe: Hears of the progress every few seconds.
 
     Returns:
-        One result for each rejection, in their order.
+        One result for each rejection, in their order. An image that cannot be read, or does not
+        fit its mask, is in `Result.errors`.
     """
-    text = embed_once(load_model, data.classes, pool)
+    batches = plan(data, load_model, list(rejections), pool, batch_size)
+    results = {rejection: Result.empty(data, rejection) for rejection in rejections}
+    first = results[next(iter(results))]
+    with heartbeat(data.num_images, observe) as progress:
+        for row in batches.iter_rows():
+            results[row["rejection"]].add(row)
+            progress.labelled, progress.errors = first.images, len(first.errors)
+    for result in results.values():
+        result.finish()
+    return list(results.values())
+
+
+def plan(
+    data: Labelled, load_model: LoadModel, rejections: list[str], pool: Pool, batch_size: int
+) -> Dataset:
+    """Plan the evaluation; nothing but the embedding of the class names runs until it is consumed.
+
+    Returns:
+        Rows of `COUNTS`.
+    """
+    text, sides = open_model(load_model, data.asked, pool)
+    num_classes = len(data.classes)
+    short_side, long_side = sides
     data.rows.context.enable_progress_bars = sys.stdout.isatty()
-    batches = data.rows.map_batches(
-        cast("Any", Evaluator),
+    images = data.rows.map_batches(
+        Read(short_side=short_side, long_side=long_side, num_classes=num_classes),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=TASK_CPUS,
+    )
+    labels = images.map_batches(
+        cast("Any", Predictor),
         fn_constructor_kwargs={
             "load_model": load_model,
             "load_text": partial(ray.get, text),
-            "rejections": list(rejections),
+            "num_classes": num_classes,
+            "rejections": rejections,
             "device": pool.device,
             "threads": pool.threads,
         },
@@ -162,9 +92,34 @@ def evaluate(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     )
-    results = {rejection: Result.empty(data, rejection) for rejection in rejections}
-    for row in batches.iter_rows():
-        results[row["rejection"]] = results[row["rejection"]].plus(row)
-    for result in results.values():
-        assert result.images == data.num_images, "Ray Data hands out every row exactly once"
-    return list(results.values())
+    return labels.map_batches(
+        Count(rejections=rejections, num_classes=num_classes),
+        batch_size=BATCH,
+        batch_format="pyarrow",
+        num_cpus=TASK_CPUS,
+    )
+
+
+def open_model(
+    load_model: LoadModel, classes: list[str], pool: Pool
+) -> tuple["ray.ObjectRef", tuple[int, int]]:
+    """Embed the class names in a task like one worker; return where the array is kept.
+
+    It is complete before the first worker starts: on one GPU each would wait for the other.
+
+    Returns:
+        A reference to text_NPD, and the bounds of a photo's shorter and longer side.
+    """
+    task = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, num_returns=2)(embed)
+    text, sides = cast("Any", task).remote(load_model, classes, pool)
+    return text, ray.get(sides)
+
+
+def embed(
+    load_model: LoadModel, classes: list[str], pool: Pool
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return text_NPD of the class names, and the sides that a photo is resized to."""
+    use_threads(pool.threads)
+    model = load_model(pool.device)
+    text_NPD = model.embed_classes(classes).float().cpu().numpy()
+    return text_NPD, (model.config.short_side, model.config.long_side)

@@ -5,71 +5,146 @@ Shapes: N classes.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipelines.datasets import Labelled
+from pipelines.evaluation.confusion import confusions
+from pipelines.evaluation.counting import Shown, Worst
+from pipelines.evaluation.tally import Tally
 from sed.metrics import ConfusionMatrix
 
-COLUMNS = ("mIoU", "fwIoU", "mACC", "pACC")
+COLUMNS = {
+    "mIoU": "mIoU",
+    "fwIoU": "fwIoU",
+    "mACC": "mACC",
+    "pACC": "pACC",
+    "edge": "boundary_mIoU",
+}
+"""Scores of the table, under their heads."""
+
+MAX_CONFUSIONS = 100
+"""Pairs of classes that evaluation.json lists."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Result:
     """What a model got right on one dataset under one rejection."""
 
     data: Labelled
     rejection: str
-
-    matrix: ConfusionMatrix
+    tally: Tally
     images: int = 0
     candidates: int = 0
     """Surviving classes, summed over the images."""
 
+    errors: list[dict[str, str]] = field(default_factory=list)
+    """Images that could not be evaluated: image_id, error_type, message."""
+
+    worst: Worst = field(default_factory=Worst)
+
     @classmethod
     def empty(cls, data: Labelled, rejection: str) -> "Result":
         """Return the result before the first image."""
-        return cls(data=data, rejection=rejection, matrix=ConfusionMatrix(len(data.classes)))
+        return cls(data=data, rejection=rejection, tally=Tally.empty(len(data.classes)))
 
-    def plus(self, row: Mapping[str, Any]) -> "Result":
-        """Return the result with a row of `COUNTS` added."""
-        counts = np.frombuffer(row["counts"], dtype=np.int64).reshape(self.matrix.counts.shape)
-        return replace(
-            self,
-            matrix=self.matrix + ConfusionMatrix(self.matrix.num_classes, counts),
-            images=self.images + row["images"],
-            candidates=self.candidates + row["candidates"],
+    @property
+    def matrix(self) -> ConfusionMatrix:
+        """Pairs of prediction and truth."""
+        return self.tally.matrix
+
+    @property
+    def mean_candidates(self) -> float:
+        """Mean number of classes that survived the rejection."""
+        return self.candidates / max(self.images, 1)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row of `COUNTS`."""
+        places, counts = (np.frombuffer(row[name], np.int64) for name in ("places", "counts"))
+        self.tally.add(places, counts)
+        self.images += row["images"]
+        self.candidates += row["candidates"]
+        self.errors += row["errors"]
+        for shown in row["worst"]:
+            self.worst.add(Shown(**shown))
+
+    def finish(self) -> None:
+        """Bring into order what came in any order, once all is counted."""
+        total = self.images + len(self.errors)
+        assert total == self.data.num_images, (
+            f"{self.data.name} has {self.data.num_images} images, but {total} rows came"
         )
+        self.errors.sort(key=lambda error: (error["image_id"], error["message"]))
+
+    def collapsed(self) -> list[str]:
+        """Return the classes of which the truth has pixels and the labels not one right one."""
+        return [self.data.classes[index] for index in self.matrix.collapsed()]
 
     def summary(self) -> dict[str, Any]:
         """Return the scores in percent; where nothing was counted they are None."""
-        scores = self.matrix.metrics().named()
+        metrics = self.matrix.metrics()
+        scores = metrics.named()
         if self.data.name.endswith("-unseen"):
             scores["mIoU_unseen"] = self.matrix.metrics(self.data.unseen).mean_iou
+        scores["mIoU_detectron2_v0.6"] = metrics.mean_iou_v06
+        scores["boundary_mIoU"] = self.tally.boundary.mean_iou()
         return {
             "name": self.data.name,
             **{name: none_if_nan(score) for name, score in scores.items()},
             "images": self.images,
             "rejection": self.rejection,
+            "num_errors": len(self.errors),
             "num_classes": len(self.data.classes),
-            "mean_candidates": self.candidates / max(self.images, 1),
+            "mean_candidates": self.mean_candidates,
+            "sizes": {
+                size: {name: none_if_nan(value) for name, value in asdict(scores).items()}
+                for size, scores in self.tally.components.scores().items()
+            },
+            "collapsed_classes": self.collapsed(),
         }
 
     def per_class(self) -> list[dict[str, Any]]:
         """Return the scores of each class that is in the masks."""
-        metrics = self.matrix.metrics()
+        metrics, boundary_N = self.matrix.metrics(), self.tally.boundary.iou()
+        _, truth_N, predicted_N = self.matrix.totals()
         return [
             {
                 "class": self.data.classes[index],
                 "IoU": float(metrics.iou_N[index]),
                 "ACC": float(metrics.accuracy_N[index]),
+                "boundary_IoU": none_if_nan(float(boundary_N[index])),
+                "images": int(self.tally.images_N[index]),
+                "pixels": int(truth_N[index]),
+                "predicted_pixels": int(predicted_N[index]),
                 "unseen": index in self.data.unseen,
             }
-            for index in np.flatnonzero(~np.isnan(metrics.iou_N)).tolist()
+            for index in np.flatnonzero(truth_N).tolist()
         ]
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        classes = self.data.classes
+        pairs = confusions(self.matrix, MAX_CONFUSIONS)
+        return self.summary() | {
+            "errors": self.errors,
+            "per_class": self.per_class(),
+            "confusions": [
+                {
+                    "truth": classes[pair.truth],
+                    "predicted": classes[pair.predicted],
+                    "pixels": pair.pixels,
+                    "share_of_truth": pair.share,
+                }
+                for pair in pairs
+            ],
+            "image_mIoU_histogram": self.tally.image_ious.tolist(),
+            "worst_images": [
+                {"image_id": shown.image_id, "mIoU": shown.iou} for shown in self.worst.sorted()
+            ],
+        }
 
 
 def none_if_nan(score: float) -> float | None:
@@ -79,25 +154,33 @@ def none_if_nan(score: float) -> float | None:
 
 def table(results: Sequence[Result]) -> list[str]:
     """Return the lines of a table for a person, scores in percent."""
-    width = max(len(result.rejection) for result in results)
+    name_width = max(14, *(len(result.data.name) for result in results))
+    width = max(9, *(len(result.rejection) for result in results))
+    head = f"{'dataset':<{name_width}} {'rejection':<{width}} {'images':>7}"
+    sizes = list(results[0].summary()["sizes"])
     lines = [
-        f"{'dataset':<14} {'rejection':<{max(width, 9)}} {'images':>7}"
-        + "".join(f"{name:>8}" for name in COLUMNS)
-        + f"{'classes left':>14}"
+        head
+        + "".join(f"{name:>8}" for name in (*COLUMNS, *sizes))
+        + f"{'collapsed':>11}{'classes left':>16}"
     ]
     for result in results:
         found = result.summary()
-        scores = "".join(
-            f"{found[name]:8.2f}" if found[name] is not None else f"{'-':>8}" for name in COLUMNS
-        )
+        scores = [found[name] for name in COLUMNS.values()]
+        scores += [found["sizes"][size]["iou"] for size in sizes]
         lines.append(
-            f"{result.data.name:<14} {result.rejection:<{max(width, 9)}} {result.images:>7}{scores}"
-            f"{found['mean_candidates']:>7.1f} of {len(result.data.classes):<4}"
+            f"{result.data.name:<{name_width}} {result.rejection:<{width}} {result.images:>7}"
+            + "".join(f"{'-' if score is None else f'{score:.2f}':>8}" for score in scores)
+            + f"{len(found['collapsed_classes']):>11}"
+            + f"{found['mean_candidates']:>9.1f} of {len(result.data.asked):<3}"
         )
         if found.get("mIoU_unseen") is not None:
             lines.append(
                 f"  of these, the never-trained classes alone: mIoU {found['mIoU_unseen']:.2f}"
             )
+    lines.append(
+        "edge: boundary IoU; small, medium, large: IoU of connected components under 32 x 32, under"
+    )
+    lines.append("96 x 96 and of more pixels; collapsed: classes of which not one pixel was found.")
     return lines
 
 
@@ -106,11 +189,21 @@ def metrics(results: Sequence[Result]) -> dict[str, float]:
     return {
         re.sub(r"[^\w./: -]", "_", f"{result.data.name}/{result.rejection}/{name}"): value
         for result in results
-        for name, value in result.summary().items()
-        if isinstance(value, float)
+        for name, value in numbers(result.summary())
     }
+
+
+def numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the scores of a summary, and how many classes collapsed and images failed."""
+    yield from ((name, value) for name, value in summary.items() if isinstance(value, float))
+    yield "collapsed_classes", float(len(summary["collapsed_classes"]))
+    yield "num_errors", float(summary["num_errors"])
+    for size, scores in summary["sizes"].items():
+        for name, value in scores.items():
+            if value is not None:
+                yield f"{size}/{name}", float(value)
 
 
 def document(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Return everything as JSON can hold it: the scores of every class, too."""
-    return [result.summary() | {"per_class": result.per_class()} for result in results]
+    return [result.document() for result in results]

@@ -26,6 +26,10 @@ class Metrics:
     pixel_accuracy: float
     """Share of all pixels that is right."""
 
+    mean_iou_v06: float
+    """`mean_iou` as detectron2 had it until v0.6: classes that are predicted and nowhere true count
+    as 0, so it is lower."""
+
     iou_N: np.ndarray
     """Intersection over union of each class."""
 
@@ -80,6 +84,16 @@ class ConfusionMatrix:
             raise ValueError(f"cannot add counts of {other.num_classes} and {self.num_classes}")
         return ConfusionMatrix(self.num_classes, self.counts + other.counts)
 
+    def totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each class' pixels that are right, that are true and that are predicted."""
+        counts = self.counts[:-1, :-1]
+        return counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+
+    def collapsed(self) -> list[int]:
+        """Return the classes that the truth contains and of which not one pixel is found."""
+        hits_N, truth_N, _ = self.totals()
+        return np.flatnonzero((truth_N > 0) & (hits_N == 0)).tolist()
+
     def metrics(self, classes: Sequence[int] | None = None) -> Metrics:
         """Return the scores; means are over the classes that the truth contains.
 
@@ -90,19 +104,20 @@ class ConfusionMatrix:
             classes: Take the means over these classes only. Which pixels they win or lose is
                 still counted against all classes.
         """
-        counts = self.counts[:-1, :-1].astype(np.float64)
-        hits_N, truth_N, predicted_N = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-        chosen_N = np.zeros(self.num_classes, dtype=bool)
-        chosen_N[range(self.num_classes) if classes is None else list(classes)] = True
-        chosen_N &= truth_N > 0
+        hits_N, truth_N, predicted_N = self.totals()
+        asked_N = np.zeros(self.num_classes, dtype=bool)
+        asked_N[range(self.num_classes) if classes is None else list(classes)] = True
+        chosen_N = asked_N & (truth_N > 0)
         iou_N = 100 * _divide(hits_N, truth_N + predicted_N - hits_N, chosen_N)
         accuracy_N = 100 * _divide(hits_N, truth_N, chosen_N)
         weights = truth_N[chosen_N]
+        occurs_N = asked_N & (truth_N + predicted_N > 0)
         return Metrics(
             mean_iou=_mean(iou_N[chosen_N]),
             weighted_iou=_mean(iou_N[chosen_N], weights),
             mean_accuracy=_mean(accuracy_N[chosen_N]),
             pixel_accuracy=_mean(accuracy_N[chosen_N], weights),
+            mean_iou_v06=_mean(np.nan_to_num(iou_N[occurs_N])),
             iou_N=iou_N,
             accuracy_N=accuracy_N,
         )
@@ -110,7 +125,7 @@ class ConfusionMatrix:
 
 def _divide(part_N: np.ndarray, whole_N: np.ndarray, where_N: np.ndarray) -> np.ndarray:
     """Return the quotients, NaN where they are not wanted."""
-    return np.divide(part_N, whole_N, out=np.full(len(part_N), np.nan), where=where_N)
+    return np.divide(part_N, whole_N, out=np.full(part_N.shape, np.nan), where=where_N)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> float:

@@ -56,31 +56,43 @@ def render(
     run: Mapping[str, Any],
 ) -> str:
     """Return the page as HTML."""
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            labels=labels,
+            errors=errors,
+            panels=panels,
+            classes=list(classes),
+            colours=[to_hex(colour_3) for colour_3 in panels.colours_N3],
+            rows=class_rows(labels, list(classes), panels.colours_N3),
+            absent=[classes[index] for index in labels.collapsed],
+            confusions=labels.confusions(MAX_CONFUSIONS),
+            heat_stops=", ".join(HEAT),
+            facts=facts(run),
+            speed=run.get("images_per_second"),
+            model=run.get("configuration", {}).get("model"),
+            rejection=run.get("identity", {}).get("rejection"),
+            candidate_bars=candidate_bars(labels.candidates),
+            confidence_bars=bars(labels.confidence, np.linspace(0, 1, len(labels.confidence) + 1)),
+        )
+    )
+
+
+def templates(*folders: Path) -> Environment:
+    """Return the templates of these folders and of this one, which escape all that they are given.
+
+    Each page includes style.css.j2: pages of this project look alike.
+    """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"share": share, "count": count, "short": short}
-    return environment.get_template("report.html.j2").render(
-        labels=labels,
-        errors=errors,
-        panels=panels,
-        classes=list(classes),
-        colours=[to_hex(colour_3) for colour_3 in panels.colours_N3],
-        rows=class_rows(labels, list(classes), panels.colours_N3),
-        absent=[classes[index] for index in labels.collapsed],
-        confusions=labels.confusions(MAX_CONFUSIONS),
-        heat_stops=", ".join(HEAT),
-        facts=facts(run),
-        speed=run.get("images_per_second"),
-        model=run.get("configuration", {}).get("model"),
-        rejection=run.get("identity", {}).get("rejection"),
-        candidate_bars=candidate_bars(labels.candidates),
-        confidence_bars=bars(labels.confidence, np.linspace(0, 1, len(labels.confidence) + 1)),
-    )
+    return environment
 
 
 def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:

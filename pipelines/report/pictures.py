@@ -63,18 +63,28 @@ def shrink(values_HW: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def photo_uri(image_HW3: np.ndarray) -> str:
     """Return a photo as a JPEG."""
-    return data_uri(Image.fromarray(image_HW3), "JPEG", quality=82)
+    return file_uri(to_jpeg(image_HW3), "JPEG")
+
+
+def to_jpeg(image_HW3: np.ndarray) -> bytes:
+    """Return a photo as a JPEG file."""
+    return encode(Image.fromarray(image_HW3), "JPEG", quality=82)
 
 
 def mask_uri(labels_HW: np.ndarray, colours_N3: np.ndarray) -> str:
     """Return a label map as a PNG: solid colours, white borders, transparent where ignored."""
+    return data_uri(mask_image(labels_HW, colours_N3), "PNG", optimize=True)
+
+
+def mask_image(labels_HW: np.ndarray, colours_N3: np.ndarray) -> Image.Image:
+    """Return a label map in solid colours with white borders, transparent where ignored."""
     height, width = labels_HW.shape
     known_HW = labels_HW < len(colours_N3)
     rgba_HW4 = np.zeros((height, width, 4), np.uint8)
     rgba_HW4[known_HW, :3] = colours_N3[labels_HW[known_HW]]
     rgba_HW4[known_HW, 3] = 255
     rgba_HW4[border(labels_HW)] = 255
-    return data_uri(Image.fromarray(rgba_HW4), "PNG", optimize=True)
+    return Image.fromarray(rgba_HW4)
 
 
 def border(labels_HW: np.ndarray) -> np.ndarray:
@@ -114,6 +124,16 @@ def inner_point(mask_HW: np.ndarray) -> tuple[float, float] | None:
 
 def data_uri(image: Image.Image, kind: str, **options: object) -> str:
     """Return an image as a URI that holds all of it."""
+    return file_uri(encode(image, kind, **options), kind)
+
+
+def file_uri(data: bytes, kind: str) -> str:
+    """Return an image file as a URI that holds all of it."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Return an image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()

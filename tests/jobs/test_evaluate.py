@@ -1,11 +1,18 @@
 import json
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from jobs import evaluate
 from jobs.evaluate import Args
+from pipelines import tracking
+from pipelines.outputs import write_run
+from pipelines.rows import MANIFEST
+from pipelines.shards import write_manifest
 from sed import SED, save_model
 from sed.config import nano
+from tests.pipelines.labelled_scenes import RUN, read_rows, write_output
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +34,7 @@ def checkpoint(tmp_path_factory):
         ({"dataset": (("scenes",),), "gpus_per_worker": -1.0}, "--gpus-per-worker"),
         ({"dataset": (("scenes",),), "seed": -1}, "--seed"),
         ({"dataset": (("scenes",),), "model": "/nowhere/model.pth"}, "no model at"),
+        ({"dataset": (("scenes",),), "allow_errors": -1}, "--allow-errors cannot be negative"),
         ({"dataset": (("scenes",),), "output": "ftp://bucket/x"}, "ftp://bucket/x"),
     ],
 )
@@ -39,33 +47,88 @@ def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, checkpo
     assert said.count("\n") == 1
 
 
+def test_the_scores_of_another_evaluation_are_not_written_over(checkpoint, tmp_path, capsys):
+    (tmp_path / "evaluation.json").write_text(json.dumps({"identity": {"limit": 7}}))
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(Args(model=checkpoint, dataset=(("scenes",),), output=str(tmp_path)))
+    assert stopped.value.code == 2
+    assert "use another --output" in capsys.readouterr().err
+
+
+def register(checkpoint, mlflow_uri):
+    """Make the checkpoint a version of a registered model."""
+    with tracking.run(mlflow_uri, "sed", "train") as run:
+        return tracking.register_model(run, checkpoint, "untrained")
+
+
+def write_labels(folder, classes):
+    """Write what `label` would, of photos one of which is damaged by now; return its URI."""
+    output = write_output(folder, num_images=4, classes=classes)
+    uris = [row["image_uri"] for row in read_rows(output)]
+    write_run(output, RUN | {"classes": classes, "fingerprint": "sha256:1"})
+    shards = [{"image_uri": uri, "shard": 0} for uri in uris]
+    write_manifest(output, pa.Table.from_pylist(shards, schema=MANIFEST))
+    photo = Path(uris[0])
+    photo.write_bytes(photo.read_bytes()[:300])
+    return output.uri
+
+
 @pytest.mark.ray
-def test_a_model_is_measured_on_two_datasets_under_two_rejections(
+def test_a_registered_model_is_measured_on_two_datasets_under_two_rejections(
     local_ray, checkpoint, tmp_path, capsys
 ):
+    mlflow_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    labels = write_labels(tmp_path, ["sand", "snow", "grass", "red ball"])
     args = Args(
-        model=checkpoint,
-        dataset=(("scenes",), ("scenes-unseen",)),
+        model=register(checkpoint, mlflow_uri),
+        dataset=((f"labels={labels}",), ("scenes-unseen",)),
         rejection=(("none", "topk:1"),),
-        limit=3,
+        limit=4,
+        workers=1,
         output=str(tmp_path / "out"),
-        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        mlflow_uri=mlflow_uri,
         json=True,
     )
-    evaluate.main(args)
+    assert args.model == "models:/untrained/1"
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(args)
+    assert stopped.value.code == 1, "a photo is broken"
     *lines, last = capsys.readouterr().out.strip().split("\n")
     found = json.loads(last)
     assert [(one["name"], one["rejection"]) for one in found["datasets"]] == [
-        ("scenes", "none"),
-        ("scenes", "topk:1"),
+        ("labels", "none"),
+        ("labels", "topk:1"),
         ("scenes-unseen", "none"),
         ("scenes-unseen", "topk:1"),
     ]
-    assert all(one["images"] == 3 for one in found["datasets"])
+    assert [one["images"] for one in found["datasets"]] == [3, 3, 4, 4]
+    assert [one["num_errors"] for one in found["datasets"]] == [1, 1, 0, 0]
     assert all(0 <= one["mIoU"] <= 100 for one in found["datasets"])
-    assert found["datasets"][0]["mean_candidates"] == 156
-    assert found["datasets"][1]["mean_candidates"] < 156
+    assert found["datasets"][2]["mean_candidates"] == 156
+    assert found["datasets"][3]["mean_candidates"] < 156
     assert any("mIoU" in line for line in lines)
-    stored = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert any("scene_000.jpg: the photo:" in line for line in lines)
+    check_files(tmp_path / "out")
+    check_run(tracking.store.connect(mlflow_uri), found["run_id"])
+
+
+def check_files(folder):
+    stored = json.loads((folder / "evaluation.json").read_text())
     assert stored["model_id"].startswith("sha256:")
+    assert stored["complete"]
     assert stored["datasets"][0]["per_class"]
+    assert stored["datasets"][0]["errors"][0]["image_id"].endswith("scene_000.jpg")
+    assert "Evaluation of models:/untrained/1" in (folder / "report/index.html").read_text()
+
+
+def check_run(client, run_id):
+    run = client.get_run(run_id)
+    assert run.data.metrics["labels/none/num_errors"] == 1
+    assert "scenes-unseen/topk:1/boundary_mIoU" in run.data.metrics
+    assert {one.path for one in client.list_artifacts(run_id)} == {
+        "confusion",
+        "evaluation.html",
+        "evaluation.json",
+        "worst",
+    }
+    assert len(client.list_artifacts(run_id, "worst/labels-none")) == 3

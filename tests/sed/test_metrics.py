@@ -55,6 +55,20 @@ def test_a_known_matrix_gives_known_scores():
     assert metrics.pixel_accuracy == pytest.approx(100 * 4 / 6)
 
 
+def test_the_older_mean_counts_classes_that_are_only_predicted():
+    matrix = ConfusionMatrix(4)
+    matrix.update(np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1]), ignore=IGNORE)
+    metrics = matrix.metrics()
+    assert metrics.mean_iou == pytest.approx((100 + 50) / 2)
+    assert metrics.mean_iou_v06 == pytest.approx((100 + 50 + 0) / 3)
+
+
+def test_a_class_of_which_nothing_is_found_has_collapsed():
+    matrix = ConfusionMatrix(4)
+    matrix.update(np.array([0, 2, 2, 3]), np.array([0, 1, 2, IGNORE]), ignore=IGNORE)
+    assert matrix.collapsed() == [1], "3 is predicted, but the truth has none of it"
+
+
 def test_counts_of_workers_add_up():
     rng = np.random.default_rng(0)
     whole, parts = ConfusionMatrix(5), [ConfusionMatrix(5), ConfusionMatrix(5)]

@@ -1,0 +1,1 @@
+"""The steps of an evaluation: read, predict, count, and show."""
