@@ -72,6 +72,9 @@ class Case:
     features: bool = False
     """Measure labelling again from kept features too."""
 
+    optimize: bool = False
+    """Measure the form for inference; its encoder too is compared with the plain one."""
+
     compile: bool = False
     """Compile the encoder with torch.compile."""
 

@@ -70,7 +70,11 @@ def official_name(name: str) -> str:
 
 
 def load_model(
-    source: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    optimize: bool = False,
+    compile: bool = False,
 ) -> "SED":
     """Return a model in eval mode with float32 weights.
 
@@ -78,6 +82,8 @@ def load_model(
         source: "nano" (bundled), or the path of a checkpoint: a file or folder that `save_model`
             or a training wrote, or the authors' released .pth, base or large by its shapes.
         device: Where to put it. On CUDA it computes in bfloat16 where that is safe.
+        optimize: Return the form for inference (`sed.inference`): the same numbers up to rounding,
+            sooner; it cannot be trained or saved.
         compile: Compile the encoder with `torch.compile`; the first call takes minutes.
 
     Raises:
@@ -91,6 +97,10 @@ def load_model(
     model.digest = file_digest(path)
     model.eval().requires_grad_(False).to(device)
     model.to(memory_format=torch.channels_last)
+    if optimize:
+        from sed.inference.model import FastSED
+
+        model = FastSED(model)
     if compile:
         model.image_encoder.compile()
     return model

@@ -1,0 +1,66 @@
+"""SED for inference: the same function of the same weights, in fewer and larger steps.
+
+Shapes: B images, N classes, M (image, class) pairs, P prompts, D embedding, H W cells.
+"""
+
+from typing import Any, Never
+
+from torch import Tensor, nn
+
+from sed.decoder import Pairs
+from sed.embeddings import EmbeddingCache
+from sed.encoder import Essence
+from sed.inference.cost_map import Comparison, FirstHead
+from sed.inference.decoder import FastDecoder
+from sed.inference.encoder import FastImageEncoder
+from sed.inference.text import FastTextEncoder
+from sed.model import SED
+from sed.rejection import Rejection
+
+
+class FastSED(SED):
+    """A model that was derived from a plain one: it does not learn, and is not saved."""
+
+    def __init__(self, plain: SED) -> None:
+        nn.Module.__init__(self)
+        self.config, self.digest = plain.config, plain.digest
+        self.image_encoder: Any = FastImageEncoder(plain.image_encoder)
+        self.text_encoder = FastTextEncoder(plain.text_encoder)
+        self.embeddings = EmbeddingCache(self.text_encoder)
+        self.cost_map = plain.cost_map
+        self.decoder: Any = FastDecoder(plain.decoder, plain.cost_map.embed)
+        first_head: Any = plain.decoder.heads[0]
+        self.first_head = FirstHead(plain.cost_map.embed, first_head)
+        self.training = False
+
+    def decode_pairs(
+        self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
+    ) -> tuple[Tensor, Pairs]:
+        """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
+        comparison = Comparison(essence.embedding_BDHW, text_NPD)
+        if rejection.acts_at(0):
+            logits_MHW = comparison.each(pairs, self.first_head)
+            pairs = pairs.select([rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)])
+        return self.decoder(comparison.scores(pairs), essence.guidance, pairs, rejection)
+
+    def levels(self, *_: object) -> Never:
+        """Refuse: the losses need the plain form.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError("a model for inference does not learn: load it without optimize=True")
+
+    def train(self, mode: bool = True) -> "FastSED":
+        """Refuse to train; see `levels`."""
+        if mode:
+            self.levels()
+        return self
+
+    def state_dict(self, *_: object, **__: object) -> Never:
+        """Refuse: merged weights are nobody's checkpoint.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError("a model for inference is not saved: load it without optimize=True")
