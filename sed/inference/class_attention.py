@@ -10,7 +10,6 @@ Shapes: M (image, class) pairs, N classes of one image, L locations, C channels,
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sed.chunks import CUDA_ELEMENTS, slices

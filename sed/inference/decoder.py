@@ -10,6 +10,7 @@ channels, H W cells.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -122,9 +123,11 @@ class FastDecoder(nn.Module):
         super().__init__()
         self.embed = embed
         self.image_guidance = plain.image_guidance
-        self.cost_guidance = nn.ModuleList(CostGuidance(up) for up in plain.cost_guidance)
+        doublings: Any = plain.cost_guidance
+        heads: Any = plain.heads
+        self.cost_guidance = nn.ModuleList(CostGuidance(up) for up in doublings)
         self.blocks = nn.ModuleList(FastBlock(plain.block(level)) for level in range(3))
-        self.heads = nn.ModuleList(FastHead(head) for head in plain.heads)
+        self.heads = nn.ModuleList(FastHead(head) for head in heads)
 
     guide_by_image = Decoder.guide_by_image
 
@@ -140,24 +143,42 @@ class FastDecoder(nn.Module):
             rejection: What may drop pairs before the second and the third block.
         """
         x = self.start(scores_MHWP, pairs)
-        for level in (0, 1):
-            space, head = self.block(level + 1).space, self.heads[level + 1]
-            if not rejection.acts_at(level + 1):
-                (x,) = self.grow(level, x, scores_MHWP, guidance[level], pairs, lambda x: (space(x),))
-                continue
-            x, logits_MHW = self.grow(
-                level, x, scores_MHWP, guidance[level], pairs, lambda x: (x, head(x))
-            )
-            keeps = [rejection.keep(one, level + 1) for one in logits_MHW.split(pairs.counts)]
-            kept_M = torch.cat(keeps)
-            pairs, x, scores_MHWP = pairs.select(keeps), x[kept_M], scores_MHWP[kept_M]
-            (x,) = over_parts(
-                lambda part: (space(x[part.pairs]),), pairs.counts, x[0].numel(), x.device
-            )
-        (logits_MHW,) = self.grow(
-            2, x, scores_MHWP, guidance[2], pairs, lambda x: (self.heads[3](x),)
+        for level, image_BGHW in enumerate(guidance):
+            rejects = level < 2 and rejection.acts_at(level + 1)
+            then = self.after(level, rejects=rejects)
+            x, *logits = self.grow(level, x, scores_MHWP, image_BGHW, pairs, then)
+            if rejects:
+                split = logits[0].split(pairs.counts)
+                keeps = [rejection.keep(one, level + 1) for one in split]
+                kept_M = torch.cat(keeps)
+                pairs, scores_MHWP = pairs.select(keeps), scores_MHWP[kept_M]
+                x = self.mix_space(level + 1, x[kept_M], pairs)
+        return x, pairs
+
+    def after(self, level: int, *, rejects: bool) -> Callable[[Tensor], tuple[Tensor, ...]]:
+        """Return what becomes of a grown chunk while it is in the cache.
+
+        After the last block the logits; before a rejection the features and the logits that it
+        looks at; else the features after the spatial part of the next block.
+        """
+        head = self.heads[level + 1]
+        if level == 2:
+            return lambda x_MHWC: (head(x_MHWC),)
+        if rejects:
+            return lambda x_MHWC: (x_MHWC, head(x_MHWC))
+        space = self.block(level + 1).space
+        return lambda x_MHWC: (space(x_MHWC),)
+
+    def mix_space(self, level: int, x_MHWC: Tensor, pairs: Pairs) -> Tensor:
+        """Return x after the spatial part of a block, x_MHWC."""
+        space = self.block(level).space
+        (x_MHWC,) = over_parts(
+            lambda part: (space(x_MHWC[part.pairs]),),
+            pairs.counts,
+            x_MHWC.shape[1:].numel(),
+            x_MHWC.device,
         )
-        return logits_MHW, pairs
+        return x_MHWC
 
     def start(self, scores_MHWP: Tensor, pairs: Pairs) -> Tensor:
         """Return the embedded cost map after the spatial part of the first block, x_MHWC."""

@@ -15,6 +15,10 @@ from sed.inference.rewrites import affine, batch_norm_scale, scale_output
 class FastImageEncoder(nn.Module):
     """The encoder with other blocks; stem, downsampling and head are the plain ones."""
 
+    mean: Tensor
+    std: Tensor
+    head: Any
+
     def __init__(self, plain: ImageEncoder) -> None:
         super().__init__()
         trunk: Any = plain.visual.trunk

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from sed.decoder import Pairs
 from sed.embeddings import EmbeddingCache
-from sed.encoder import Essence
+from sed.encoder import Essence, Features
 from sed.inference.cost_map import Comparison, FirstHead
 from sed.inference.decoder import FastDecoder
 from sed.inference.encoder import FastImageEncoder
 from sed.inference.text import FastTextEncoder
 from sed.model import SED
 from sed.rejection import Rejection
+
+NO_TRAINING = "a model for inference does not learn: load it without optimize=True"
 
 
 class FastSED(SED):
@@ -43,18 +45,22 @@ class FastSED(SED):
             pairs = pairs.select([rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)])
         return self.decoder(comparison.scores(pairs), essence.guidance, pairs, rejection)
 
-    def levels(self, *_: object) -> Never:
+    def levels(self, features: Features, text_NPD: Tensor, pairs: Pairs) -> Never:
         """Refuse: the losses need the plain form.
 
         Raises:
             RuntimeError: Always.
         """
-        raise RuntimeError("a model for inference does not learn: load it without optimize=True")
+        raise RuntimeError(NO_TRAINING)
 
     def train(self, mode: bool = True) -> "FastSED":
-        """Refuse to train; see `levels`."""
+        """Stay in eval mode.
+
+        Raises:
+            RuntimeError: Training is asked for.
+        """
         if mode:
-            self.levels()
+            raise RuntimeError(NO_TRAINING)
         return self
 
     def state_dict(self, *_: object, **__: object) -> Never:

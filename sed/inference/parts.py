@@ -62,7 +62,7 @@ def over_parts(
     *,
     mixed: bool = True,
 ) -> tuple[Tensor, ...]:
-    """Return the concatenated results of `function`, called on each part of the pairs; see `cut`."""
+    """Return the results of `function` on each part of the pairs, concatenated; see `cut`."""
     results: tuple[Tensor, ...] = ()
     for part in cut(counts, elements_each, device, mixed=mixed):
         pieces = function(part)
