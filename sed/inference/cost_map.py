@@ -44,11 +44,12 @@ class FirstHead(nn.Module):
 class Comparison:
     """The images and the classes whose cosines are asked for."""
 
-    def __init__(self, embedding_BDHW: Tensor, text_NPD: Tensor) -> None:
+    def __init__(self, embedding_BDHW: Tensor, text_NPD: Tensor, *, unit_text: bool = True) -> None:
         self.size = embedding_BDHW.shape[2:]
         unit_BDHW = F.normalize(embedding_BDHW.float(), dim=1)
         self.image_BLD = unit_BDHW.flatten(2).transpose(1, 2).contiguous()
         self.text_NPD = text_NPD.to(self.image_BLD)
+        self.unit_text = unit_text
 
     def scores(self, pairs: Pairs) -> Tensor:
         """Return the cosines of the pairs, scores_MHWP."""
@@ -69,7 +70,9 @@ class Comparison:
     def cosines(self, image: int, class_N: Tensor) -> Tensor:
         """Return the cosines of some classes on one image, scores_NHWP."""
         with torch.autocast(self.image_BLD.device.type, enabled=False):
-            text_NPD = F.normalize(self.text_NPD[class_N], dim=-1)
+            text_NPD = self.text_NPD[class_N]
+            if self.unit_text:
+                text_NPD = F.normalize(text_NPD, dim=-1)
             scores_LS = linear(self.image_BLD[image], text_NPD.flatten(0, 1), None)
         scores_NLP = scores_LS.unflatten(1, text_NPD.shape[:2]).transpose(0, 1)
         return scores_NLP.contiguous().unflatten(1, self.size)

@@ -23,6 +23,9 @@ NO_TRAINING = "a model for inference does not learn: load it without optimize=Tr
 class FastSED(SED):
     """A model that was derived from a plain one: it does not learn, and is not saved."""
 
+    unit_text = True
+    """Whether text is of unit vectors, made so again as the plain form does."""
+
     def __init__(self, plain: SED) -> None:
         nn.Module.__init__(self)
         self.config, self.digest = plain.config, plain.digest
@@ -39,7 +42,7 @@ class FastSED(SED):
         self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
     ) -> tuple[Tensor, Pairs]:
         """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
-        comparison = Comparison(essence.embedding_BDHW, text_NPD)
+        comparison = Comparison(essence.embedding_BDHW, text_NPD, unit_text=self.unit_text)
         if rejection.acts_at(0):
             logits_MHW = comparison.each(pairs, self.first_head)
             pairs = pairs.select([rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)])
