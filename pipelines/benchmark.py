@@ -27,6 +27,7 @@ from pipelines.tensors import pack, unpack
 from sed import SED, ClassScores, Rejection, load_model, vocabulary
 from sed.config import base, large
 from sed.encoder import Essence
+from sed.inference.low_rank import LowRankSED, PromptBasis
 from sed.inference.model import FastSED
 from sed.upsample import label_map
 
@@ -78,6 +79,12 @@ class Case:
 
     optimize: bool = True
     """Measure the form for inference; ratios are to the plain form's encoder."""
+
+    dtype: str = "float32"
+    """float32, or bfloat16: what the form for inference computes in, on a CPU."""
+
+    rank: int | None = None
+    """Combinations that stand for all prompts in the form for inference: an approximation."""
 
     compile: bool = False
     """Compile the encoder with torch.compile."""
@@ -206,8 +213,10 @@ def make_plain(case: Case) -> SED:
 
 def finish(model: SED, case: Case) -> SED:
     """Return the form of a plain model that a case measures."""
-    if case.optimize:
-        model = FastSED(model)
+    if case.rank is not None:
+        model = LowRankSED(model, PromptBasis.of_rank(random_text(model, 8), case.rank))
+    elif case.optimize:
+        model = FastSED(model, getattr(torch, case.dtype))
     if case.compile:
         model.image_encoder.compile()
     return model

@@ -73,6 +73,8 @@ def rows(model: str, device: str = "cpu") -> tuple[Row, ...]:
             name="150 classes, the plain form",
             case=replace(one, classes=150, optimize=False, repeats=1),
         ),
+        Row(name="150 classes, bfloat16", case=replace(one, classes=150, dtype="bfloat16")),
+        Row(name="150 classes, 16 of 80 prompts", case=replace(one, classes=150, rank=16)),
         Row(
             name="150 classes, 30 survive",
             case=replace(one, classes=150, rejection="topk:8", survivors=30),

@@ -74,6 +74,7 @@ def load_model(
     device: str | torch.device = "cpu",
     *,
     optimize: bool = False,
+    dtype: torch.dtype = torch.float32,
     compile: bool = False,
 ) -> "SED":
     """Return a model in eval mode with float32 weights.
@@ -84,6 +85,8 @@ def load_model(
         device: Where to put it. On CUDA it computes in bfloat16 where that is safe.
         optimize: Return the form for inference (`sed.inference`): the same numbers up to rounding,
             sooner; it cannot be trained or saved.
+        dtype: bfloat16 computes with half the digits, where `optimize` is chosen: sooner on a CPU
+            that multiplies it, and no longer the same numbers.
         compile: Compile the encoder with `torch.compile`; the first call takes minutes.
 
     Raises:
@@ -91,6 +94,8 @@ def load_model(
         ValueError: A file of another kind, a truncated one, or one whose tensors do not fit; the
             message names them.
     """
+    if dtype != torch.float32 and not optimize:
+        raise ValueError(f"dtype {dtype} needs optimize=True: the plain form is float32")
     path = locate(source)
     state, config = read_ours(path) if is_ours(path) else read_official(path)
     model = build(config, state, path)
@@ -100,7 +105,7 @@ def load_model(
     if optimize:
         from sed.inference.model import FastSED
 
-        model = FastSED(model)
+        model = FastSED(model, dtype)
     if compile:
         model.image_encoder.compile()
     return model

@@ -142,6 +142,7 @@ class FastDecoder(nn.Module):
             pairs: Which pairs these are: those that survived before the first block.
             rejection: What may drop pairs before the second and the third block.
         """
+        scores_MHWP = scores_MHWP.to(self.embed.weight.dtype)
         x = self.start(scores_MHWP, pairs)
         for level, image_BGHW in enumerate(guidance):
             rejects = level < 2 and rejection.acts_at(level + 1)
@@ -211,7 +212,8 @@ class FastDecoder(nn.Module):
         """
         block = self.block(level)
         block.classes(x_MHWC, pairs.counts)
-        image_BHWO, image_M = block.guide(image_BGHW), pairs.image_M
+        image_BHWO = block.guide(image_BGHW.to(block.image_kernel.dtype))
+        image_M = pairs.image_M
 
         def grow(part: Part) -> tuple[Tensor, ...]:
             cost = scores_MHWP[part.pairs]

@@ -17,6 +17,7 @@ class FastImageEncoder(nn.Module):
 
     mean: Tensor
     std: Tensor
+    stem: Any
     head: Any
 
     def __init__(self, plain: ImageEncoder) -> None:
@@ -33,7 +34,7 @@ class FastImageEncoder(nn.Module):
 
     def forward(self, images_B3HW: Tensor) -> Features:
         """Encode images with pixels in [0, 1]; H and W are multiples of 32."""
-        x_BCHW = self.stem((images_B3HW - self.mean) / self.std)
+        x_BCHW = self.stem(((images_B3HW - self.mean) / self.std).to(self.stem[0].weight.dtype))
         levels = []
         for downsample, stage in zip(self.downsamples, self.stages, strict=True):
             x_BHWC = downsample(x_BCHW).permute(0, 2, 3, 1).contiguous()

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sed.inference.model import FastSED
+from sed.inference.model import FastSED, text_side
 from sed.model import SED
 
 
@@ -96,7 +96,7 @@ class LowRankSED(FastSED):
 
 def take_in(plain: SED, basis_PR: Tensor) -> SED:
     """Return the plain model for text in a basis; it shares the towers."""
-    towers = (plain.image_encoder, plain.text_encoder, plain.embeddings)
+    towers = (plain.image_encoder, *text_side(plain))
     model = copy.deepcopy(plain, {id(tower): tower for tower in towers})
     embed, guidance = model.cost_map.embed, model.decoder.cost_guidance[0]
     assert isinstance(guidance, nn.ConvTranspose2d), "the first of the cost guidance"

@@ -3,8 +3,10 @@
 Shapes: B images, N classes, M (image, class) pairs, P prompts, D embedding, H W cells.
 """
 
+import copy
 from typing import Any, Never
 
+import torch
 from torch import Tensor, nn
 
 from sed.decoder import Pairs
@@ -13,6 +15,7 @@ from sed.encoder import Essence, Features
 from sed.inference.cost_map import Comparison, FirstHead
 from sed.inference.decoder import FastDecoder
 from sed.inference.encoder import FastImageEncoder
+from sed.inference.precision import compute_in
 from sed.inference.text import FastTextEncoder
 from sed.model import SED
 from sed.rejection import Rejection
@@ -26,8 +29,16 @@ class FastSED(SED):
     unit_text = True
     """Whether text is of unit vectors, made so again as the plain form does."""
 
-    def __init__(self, plain: SED) -> None:
+    def __init__(self, plain: SED, dtype: torch.dtype = torch.float32) -> None:
+        """Derive the form for inference; the plain model stays as it is.
+
+        Args:
+            plain: Where the weights come from; most are shared with it.
+            dtype: bfloat16 computes with half the digits; see `sed.inference.precision`.
+        """
         nn.Module.__init__(self)
+        if dtype != torch.float32:
+            plain = copy.deepcopy(plain, {id(part): part for part in text_side(plain)})
         self.config, self.digest = plain.config, plain.digest
         self.image_encoder: Any = FastImageEncoder(plain.image_encoder)
         self.text_encoder = FastTextEncoder(plain.text_encoder)
@@ -37,6 +48,14 @@ class FastSED(SED):
         first_head: Any = plain.decoder.heads[0]
         self.first_head = FirstHead(plain.cost_map.embed, first_head)
         self.training = False
+        if dtype != torch.float32:
+            compute_in(self.image_encoder, dtype)
+            compute_in(self.decoder, dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.first_head.weight.device
 
     def decode_pairs(
         self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
@@ -73,3 +92,8 @@ class FastSED(SED):
             RuntimeError: Always.
         """
         raise RuntimeError("a model for inference is not saved: load it without optimize=True")
+
+
+def text_side(plain: SED) -> tuple[object, object]:
+    """Return the parts of a model that no precision changes."""
+    return plain.text_encoder, plain.embeddings

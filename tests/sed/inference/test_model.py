@@ -119,3 +119,21 @@ def test_it_does_not_learn_and_is_not_saved(fast, images, tmp_path):
     with pytest.raises(RuntimeError, match="is not saved"):
         sed.save_model(fast, tmp_path / "model.safetensors")
     assert fast.eval() is fast
+
+
+def test_bfloat16_is_near_and_leaves_the_plain_model_alone(plain, fast, images):
+    half = FastSED(plain, torch.bfloat16)
+    text_NPD = plain.embed_classes(CLASSES)
+    found, expected = half(images, text_NPD), fast(images, text_NPD)
+    assert found.dtype == torch.float32
+    difference = (found - expected).abs()
+    assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
+    assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
+    torch.testing.assert_close(fast(images, text_NPD), plain(images, text_NPD), **CLOSE)
+    kept = half.score(images, text_NPD, Rejection.parse("fixed:3"))
+    assert all(len(one.candidates_K) == 3 for one in kept)
+
+
+def test_bfloat16_is_refused_where_it_would_have_no_effect():
+    with pytest.raises(ValueError, match=r"bfloat16 needs optimize=True"):
+        sed.load_model("nano", dtype=torch.bfloat16)
