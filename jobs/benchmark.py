@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
-from pipelines import memory, suite, tracking
+from pipelines import approximations, memory, suite, tracking
 from pipelines.benchmark import RANDOM, Case, measure_in_subprocess
 from sed import Rejection, check_source
 
@@ -26,6 +26,9 @@ HEADER = (
     f"{'classes':>7} {'rejection':<22} {'kept':>6} {'batch':>5} {'encoder s':>10} "
     f"{'decoder s':>10} {'labels s':>9} {'whole/encoder':>14} {'images/s':>9} {'peak GB':>8}"
 )
+SCENES = 32
+"""Drawn to say what an approximation costs."""
+
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
 """Variables that change how memory is given out, and with it the time."""
 
@@ -77,7 +80,7 @@ class Args(SessionArgs):
     """Measure the form for inference, which jobs use; --no-optimize: the plain form."""
 
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile the encoder with torch.compile, and the decoder of the form for inference."""
 
     suite: bool = False
     """Measure instead the table of speeds that the project promises, and print each goal beside
@@ -140,10 +143,16 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     text = ", ".join(f"{name}: {value}" for name, value in facts.items())
     say(text)
     found = suite.run(suite.rows(model, device(args)), say)
+    say("what approximations cost: the bundled model on drawn scenes ...")
+    accuracy = approximations.measure(SCENES)
+    for one in accuracy:
+        say(approximations.line(one))
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     data, picture = folder / "suite.json", folder / "suite.png"
-    data.write_text(json.dumps(facts | {"rows": found}, indent=1), encoding="utf-8")
+    data.write_text(
+        json.dumps(facts | {"rows": found, "accuracy": accuracy}, indent=1), encoding="utf-8"
+    )
     suite.draw(found, picture, text)
     with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
         run.params(facts)
@@ -152,7 +161,8 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
             run.artifact(file)
     goals = [goal for row in found for goal in row["goals"]]
     say(f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met; {data} and {picture}")
-    finish(facts | {"run_id": run.id, "rows": found}, as_json=args.json)
+    result = facts | {"run_id": run.id, "rows": found, "accuracy": accuracy}
+    finish(result, as_json=args.json)
 
 
 def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:

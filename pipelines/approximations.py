@@ -62,7 +62,11 @@ def forms(plain: SED, text_NPD: Tensor) -> Iterator[tuple[str, SED, Tensor]]:
         basis = PromptBasis.within(text_NPD, error)
         rank, prompts = basis.basis_PR.shape[1], text_NPD.shape[1]
         model = LowRankSED(plain, basis)
-        yield f"{rank} of {prompts} prompts (cosines within {error})", model, model.project(text_NPD)
+        yield (
+            f"{rank} of {prompts} prompts (cosines within {error})",
+            model,
+            model.project(text_NPD),
+        )
 
 
 def label(
@@ -86,9 +90,7 @@ def compare(
     exact_matrix: ConfusionMatrix,
 ) -> Accuracy:
     """Return how a form compares with the exact one."""
-    changes = [
-        (one - other).abs() for one, other in zip(logits, exact_logits, strict=True)
-    ]
+    changes = [(one - other).abs() for one, other in zip(logits, exact_logits, strict=True)]
     scores, exact = matrix.metrics(), exact_matrix.metrics()
     return Accuracy(
         form=form,

@@ -27,6 +27,7 @@ from pipelines.tensors import pack, unpack
 from sed import SED, ClassScores, Rejection, load_model, vocabulary
 from sed.config import base, large
 from sed.encoder import Essence
+from sed.inference.buckets import compile_model
 from sed.inference.low_rank import LowRankSED, PromptBasis
 from sed.inference.model import FastSED
 from sed.upsample import label_map
@@ -87,7 +88,7 @@ class Case:
     """Combinations that stand for all prompts in the form for inference: an approximation."""
 
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile the encoder with torch.compile, and the decoder of the form for inference."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def finish(model: SED, case: Case) -> SED:
     elif case.optimize:
         model = FastSED(model, getattr(torch, case.dtype))
     if case.compile:
-        model.image_encoder.compile()
+        compile_model(model)
     return model
 
 
@@ -247,14 +248,19 @@ def make_labels(scores: Sequence[ClassScores], side: int) -> list[Tensor]:
 
 
 def clock(function: Callable[[], T], device: str) -> tuple[float, T]:
-    """Return how many seconds a call took, and its result."""
+    """Return how many seconds a call took, and its result.
+
+    On one CPU thread these are seconds of the processor: what else the machine does is not counted.
+    """
     if device != "cpu":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if alone else time.perf_counter
+    start = now()
     result = function()
     if device != "cpu":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
+    return now() - start, result
 
 
 def peak_memory(device: str) -> int:

@@ -87,7 +87,8 @@ def load_model(
             sooner; it cannot be trained or saved.
         dtype: bfloat16 computes with half the digits, where `optimize` is chosen: sooner on a CPU
             that multiplies it, and no longer the same numbers.
-        compile: Compile the encoder with `torch.compile`; the first call takes minutes.
+        compile: Compile the encoder with `torch.compile`, and with `optimize` the decoder for a few
+            numbers of classes; the first calls take minutes.
 
     Raises:
         FileNotFoundError: No such file; the message lists what else is accepted.
@@ -107,7 +108,9 @@ def load_model(
 
         model = FastSED(model, dtype)
     if compile:
-        model.image_encoder.compile()
+        from sed.inference.buckets import compile_model
+
+        compile_model(model)
     return model
 
 

@@ -16,6 +16,7 @@ from sed.chunks import CUDA_ELEMENTS, slices
 from sed.class_attention import EPSILON, ClassAttention
 from sed.inference.kernels import linear
 from sed.inference.mlp import HIDDEN_ELEMENTS, Perceptron
+from sed.inference.parts import bucket_size
 from sed.inference.rewrites import affine, positive_features, stack, with_counters
 
 
@@ -47,17 +48,22 @@ class FastClassAttention(nn.Module):
         elements = HIDDEN_ELEMENTS if x_MHWC.device.type == "cpu" else CUDA_ELEMENTS
         for x_NLC in x_MHWC.flatten(1, 2).split(list(counts)):
             num_classes, num_locations, dim = x_NLC.shape
-            length = max(1, elements // max(1, 4 * num_classes * dim))
+            length = max(1, elements // (4 * bucket_size(num_classes) * dim))
             for part in slices(num_locations, length):
                 x_LNC = x_NLC[:, part].transpose(0, 1).contiguous()
                 x_NLC[:, part] += self.mix(x_LNC).transpose(0, 1)
 
-    def mix(self, x_LNC: Tensor) -> Tensor:
-        """Return the classes of each location after attention and MLP, x_LNC."""
-        x_LNC = x_LNC + self.attend(self.norm1(x_LNC))
+    def mix(self, x_LNC: Tensor, real_N1: Tensor | None = None) -> Tensor:
+        """Return the classes of each location after attention and MLP, x_LNC.
+
+        Args:
+            x_LNC: Classes of a block of locations.
+            real_N1: False for a class that only fills up the shape; see `sed.inference.buckets`.
+        """
+        x_LNC = x_LNC + self.attend(self.norm1(x_LNC), real_N1)
         return self.perceptron(self.norm2(x_LNC), x_LNC)
 
-    def attend(self, x_LNC: Tensor) -> Tensor:
+    def attend(self, x_LNC: Tensor, real_N1: Tensor | None = None) -> Tensor:
         """Return linear attention over the classes, x_LNC.
 
         The sums of values and of weights come from one product, by columns of values that are
@@ -67,6 +73,8 @@ class FastClassAttention(nn.Module):
         look_LND = positive_features(linear(x_LNC, self.look, self.look_bias).float())
         value_LNV = linear(x_LNC, self.value, self.value_bias).float()
         query_LNC, key_LNC = look_LND.split(dim, dim=-1)
+        if real_N1 is not None:
+            key_LNC = key_LNC * real_N1
         with torch.autocast(x_LNC.device.type, enabled=False):
             memory_LCV = torch.bmm(key_LNC.transpose(1, 2), value_LNV).mul_(self.same_head)
             found_LNV = torch.bmm(query_LNC, memory_LCV)

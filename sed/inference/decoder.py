@@ -5,8 +5,8 @@ is. A chunk of pairs goes from one class attention to the next without leaving t
 guides it by the cost map is made anew from the cosines at each level, which is quicker than to
 keep it.
 
-Shapes: B images, M (image, class) pairs, P prompts, C channels, O channels out, G guidance
-channels, H W cells.
+Shapes: B images, M (image, class) pairs, K of them that are kept, P prompts, C channels, O channels
+out, G guidance channels, H W cells.
 """
 
 from collections.abc import Callable, Sequence
@@ -151,9 +151,9 @@ class FastDecoder(nn.Module):
             if rejects:
                 split = logits[0].split(pairs.counts)
                 keeps = [rejection.keep(one, level + 1) for one in split]
-                kept_M = torch.cat(keeps)
-                pairs, scores_MHWP = pairs.select(keeps), scores_MHWP[kept_M]
-                x = self.mix_space(level + 1, x[kept_M], pairs)
+                pairs, kept_K = pairs.select(keeps)
+                scores_MHWP = scores_MHWP[kept_K]
+                x = self.mix_space(level + 1, x[kept_K], pairs)
         return x, pairs
 
     def after(self, level: int, *, rejects: bool) -> Callable[[Tensor], tuple[Tensor, ...]]:

@@ -64,7 +64,8 @@ class FastSED(SED):
         comparison = Comparison(essence.embedding_BDHW, text_NPD, unit_text=self.unit_text)
         if rejection.acts_at(0):
             logits_MHW = comparison.each(pairs, self.first_head)
-            pairs = pairs.select([rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)])
+            keeps = [rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)]
+            pairs, _ = pairs.select(keeps)
         return self.decoder(comparison.scores(pairs), essence.guidance, pairs, rejection)
 
     def levels(self, features: Features, text_NPD: Tensor, pairs: Pairs) -> Never:

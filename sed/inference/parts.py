@@ -73,3 +73,9 @@ def over_parts(
         for result, piece in zip(results, pieces, strict=True):
             result[part.pairs] = piece
     return results
+
+
+def bucket_size(count: int) -> int:
+    """Return the smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, 32 ... that holds `count`."""
+    power = 1 << (count - 1).bit_length()
+    return power // 4 * 3 if power >= 4 and count <= power // 4 * 3 else power
