@@ -150,9 +150,8 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     data, picture = folder / "suite.json", folder / "suite.png"
-    data.write_text(
-        json.dumps(facts | {"rows": found, "accuracy": accuracy}, indent=1), encoding="utf-8"
-    )
+    result = facts | {"rows": found, "accuracy": accuracy}
+    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
     suite.draw(found, picture, text)
     with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
         run.params(facts)
@@ -161,8 +160,7 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
             run.artifact(file)
     goals = [goal for row in found for goal in row["goals"]]
     say(f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met; {data} and {picture}")
-    result = facts | {"run_id": run.id, "rows": found, "accuracy": accuracy}
-    finish(result, as_json=args.json)
+    finish(result | {"run_id": run.id}, as_json=args.json)
 
 
 def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:

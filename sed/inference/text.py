@@ -21,8 +21,11 @@ from sed.inference.mlp import Perceptron
 from sed.inference.rewrites import affine
 from sed.text import TextEncoder
 
-TEXTS_PER_BATCH = 1280
-"""More texts share more beginnings, and take more memory: 16 classes in 80 prompts."""
+TEXTS_PER_BATCH = 640
+"""More texts share more beginnings, and take more memory: 8 classes in 80 prompts."""
+
+TEXTS_TOGETHER = 64
+"""Texts whose tokens a CPU puts together at a time: what its cache holds."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,23 @@ class FastTextEncoder(TextEncoder):
 def attend(attention: nn.MultiheadAttention, x_TW: Tensor, found: Beginnings) -> Tensor:
     """Return what each beginning finds in the tokens before it, x_TW, before the projection."""
     packed_TX = linear(x_TW, attention.in_proj_weight, attention.in_proj_bias)
+    together = found.row_SL.split(TEXTS_TOGETHER if x_TW.device.type == "cpu" else TEXTS_PER_BATCH)
+    looked = [attend_texts(packed_TX[row_SL], attention.num_heads) for row_SL in together]
+    return torch.cat(looked).flatten(0, 1)[found.place_T]
+
+
+def attend_texts(packed_SLX: Tensor, num_heads: int) -> Tensor:
+    """Return what each token of a text finds in those before it, x_SLW.
+
+    Args:
+        packed_SLX: Queries, keys and values behind each other.
+        num_heads: Of the attention.
+    """
     query, key, value = (
-        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        for part in packed_TX[found.row_SL].chunk(3, dim=-1)
+        part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in packed_SLX.chunk(3, dim=-1)
     )
     looked_SKLE = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return looked_SKLE.transpose(1, 2).flatten(2).flatten(0, 1)[found.place_T]
+    return looked_SKLE.transpose(1, 2).flatten(2)
 
 
 def fast_perceptron(plain: Any) -> Perceptron:  # noqa: ANN401  open_clip's sequence of three
