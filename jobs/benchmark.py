@@ -1,6 +1,7 @@
 """Measure time and memory of a model: python -m jobs.benchmark --model base --classes 20 150."""
 
 import itertools
+import json
 import os
 import platform
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
-from pipelines import memory, tracking
+from pipelines import approximations, memory, suite, tracking
 from pipelines.benchmark import RANDOM, Case, measure_in_subprocess
 from sed import Rejection, check_source
 
@@ -25,6 +26,9 @@ HEADER = (
     f"{'classes':>7} {'rejection':<22} {'kept':>6} {'batch':>5} {'encoder s':>10} "
     f"{'decoder s':>10} {'labels s':>9} {'whole/encoder':>14} {'images/s':>9} {'peak GB':>8}"
 )
+SCENES = 32
+"""Drawn to say what an approximation costs."""
+
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
 """Variables that change how memory is given out, and with it the time."""
 
@@ -72,8 +76,18 @@ class Args(SessionArgs):
     features: bool = False
     """Measure labelling again from kept features too (see --keep-features of jobs.label)."""
 
+    optimize: bool = True
+    """Measure the form for inference, which jobs use; --no-optimize: the plain form."""
+
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile the encoder with torch.compile, and the decoder of the form for inference."""
+
+    suite: bool = False
+    """Measure instead the table of speeds that the project promises, and print each goal beside
+    what was measured; flags for single cases have no effect. Give it --model base."""
+
+    output: str = "out/benchmark"
+    """Folder for suite.json and suite.png of --suite."""
 
     pipeline: bool = False
     """Measure instead how busy a whole label job keeps one copy of the model, and how much memory
@@ -99,6 +113,9 @@ def main(args: Args) -> None:
         model = tracking.resolve_model(args.model, mlflow_uri)
         if model not in RANDOM:
             check_source(model)
+    if args.suite:
+        measure_suite(args, model, mlflow_uri)
+        return
     if args.pipeline:
         measure_pipeline(args, plan[0], model, mlflow_uri)
         return
@@ -118,6 +135,41 @@ def main(args: Args) -> None:
         run.params(facts | {"threads": args.threads, "repeats": args.repeats})
         run.metrics(metrics(measured))
     finish(facts | {"run_id": run.id, "cases": measured, "class_name": name}, as_json=args.json)
+
+
+def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
+    """Measure the whole table, and write it as JSON and as a picture."""
+    facts = environment(args)
+    text = ", ".join(f"{name}: {value}" for name, value in facts.items())
+    say(text)
+    found = suite.run(suite.rows(model, device(args)), say)
+    say("what approximations cost: the bundled model on drawn scenes ...")
+    accuracy = approximations.measure(SCENES)
+    for one in accuracy:
+        say(approximations.line(one))
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    data, picture = folder / "suite.json", folder / "suite.png"
+    result = facts | {"rows": found, "accuracy": accuracy}
+    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    suite.draw(found, picture, text)
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts)
+        run.metrics(suite_metrics(found))
+        for file in (data, picture):
+            run.artifact(file)
+    goals = [goal for row in found for goal in row["goals"]]
+    say(f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met; {data} and {picture}")
+    finish(result | {"run_id": run.id}, as_json=args.json)
+
+
+def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the figures of the table by names that MLflow accepts."""
+    return {
+        re.sub(r"[^\w./: -]", "_", f"{row['name']}/{name}"): value
+        for row in found
+        for name, value in row["figures"].items()
+    }
 
 
 def measure_pipeline(args: Args, case: Case, model: str, mlflow_uri: str) -> None:
@@ -257,6 +309,7 @@ def cases(args: Args) -> list[Case]:
             repeats=args.repeats,
             device=device(args),
             features=args.features,
+            optimize=args.optimize,
             compile=args.compile,
         )
         for classes, batch_size, text in itertools.product(

@@ -24,9 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.tensors import pack, unpack
-from sed import SED, ClassScores, Rejection, load_model
+from sed import SED, ClassScores, Rejection, load_model, vocabulary
 from sed.config import base, large
 from sed.encoder import Essence
+from sed.inference.buckets import compile_model
+from sed.inference.low_rank import LowRankSED, PromptBasis
+from sed.inference.model import FastSED
+from sed.text import SYNONYM_SEPARATOR
 from sed.upsample import label_map
 
 RANDOM = {"base": base, "large": large}
@@ -43,7 +47,10 @@ class Case:
     """nano, a checkpoint's path, or base or large with random weights."""
 
     classes: int = 150
-    """How many, as random unit vectors; 0 measures the embedding of one class name instead."""
+    """How many, as random unit vectors; 0 measures the embedding of class names instead."""
+
+    names: int = 16
+    """How many class names to embed together, beside one alone, where that is measured."""
 
     rejection: str = "none"
     """Policy, in the text form of every job."""
@@ -72,8 +79,17 @@ class Case:
     features: bool = False
     """Measure labelling again from kept features too."""
 
+    optimize: bool = True
+    """Measure the form for inference; ratios are to the plain form's encoder."""
+
+    dtype: str = "float32"
+    """float32, or bfloat16: what the form for inference computes in, on a CPU."""
+
+    rank: int | None = None
+    """Combinations that stand for all prompts in the form for inference: an approximation."""
+
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile the encoder with torch.compile, and the decoder of the form for inference."""
 
 
 @dataclass(frozen=True)
@@ -123,23 +139,32 @@ def measure_in_subprocess(case: Case) -> dict[str, Any]:
 
 @torch.inference_mode()
 def measure(case: Case) -> dict[str, Any]:
-    """Return the seconds of each phase, their ratios to the encoder's, and the peak memory."""
+    """Return the seconds of each phase, their ratios to the plain encoder's, and the peak memory.
+
+    The plain encoder runs first in the same process: its time is the unit, its memory the floor.
+    """
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
-    model = make_model(case)
+    model = make_plain(case)
     images_B3HW = torch.rand(
         case.batch_size, 3, model.config.image_size, model.config.image_size, device=case.device
     )
+    count = case.warmup + case.repeats
+    times = [clock(lambda: model.encode(images_B3HW), case.device)[0] for _ in range(count)]
+    unit, floor = median(times[case.warmup :]), peak_memory(case.device)
+    model = finish(model, case)
     phases = measure_name if case.classes == 0 else measure_images
-    runs = [phases(model, images_B3HW, case) for _ in range(case.warmup + case.repeats)]
-    timed = runs[case.warmup :]
+    timed = [phases(model, images_B3HW, case) for _ in range(count)][case.warmup :]
     seconds = {phase: median(run[phase] for run in timed) for phase in timed[0]}
     kept = seconds.pop("kept", None)
+    seconds["plain encoder"] = unit
     return asdict(case) | {
         "kept": kept,
         "seconds": seconds,
-        "per_encoder": {phase: value / seconds["encoder"] for phase, value in seconds.items()},
+        "per_encoder": {phase: value / unit for phase, value in seconds.items()},
         "peak_memory_gb": peak_memory(case.device) / 1e9,
+        "encoder_memory_gb": floor / 1e9,
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
@@ -174,20 +199,34 @@ def label_again(
 
 
 def measure_name(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, float]:
-    """Time the embedding of one class name in all prompts, and the encoder to compare with."""
-    encoder, _ = clock(lambda: model.encode(images_B3HW), case.device)
-    name, _ = clock(lambda: model.text_encoder(["traffic light"]), case.device)
-    return {"encoder": encoder, "class name": name}
+    """Time the embedding of one class name in all prompts, and of each of several together."""
+    one, _ = clock(lambda: model.text_encoder(["traffic light"]), case.device)
+    names = [name for name in vocabulary("ade847") if SYNONYM_SEPARATOR not in name][: case.names]
+    several, _ = clock(lambda: model.text_encoder(names), case.device)
+    return {"class name": one, "each of several": several / len(names)}
+
+
+def make_plain(case: Case) -> SED:
+    """Return the plain model of a case, in eval mode on its device."""
+    if case.model not in RANDOM:
+        return load_model(case.model, case.device)
+    return SED(RANDOM[case.model]()).eval().requires_grad_(False).to(case.device)
+
+
+def finish(model: SED, case: Case) -> SED:
+    """Return the form of a plain model that a case measures."""
+    if case.rank is not None:
+        model = LowRankSED(model, PromptBasis.of_rank(random_text(model, 8), case.rank))
+    elif case.optimize:
+        model = FastSED(model, getattr(torch, case.dtype))
+    if case.compile:
+        compile_model(model)
+    return model
 
 
 def make_model(case: Case) -> SED:
     """Return the model of a case, in eval mode on its device."""
-    if case.model not in RANDOM:
-        return load_model(case.model, case.device, compile=case.compile)
-    model = SED(RANDOM[case.model]()).eval().requires_grad_(False).to(case.device)
-    if case.compile:
-        model.image_encoder.compile()
-    return model
+    return finish(make_plain(case), case)
 
 
 def random_text(model: SED, num_classes: int) -> Tensor:
@@ -210,14 +249,19 @@ def make_labels(scores: Sequence[ClassScores], side: int) -> list[Tensor]:
 
 
 def clock(function: Callable[[], T], device: str) -> tuple[float, T]:
-    """Return how many seconds a call took, and its result."""
+    """Return how many seconds a call took, and its result.
+
+    On one CPU thread these are seconds of the processor: what else the machine does is not counted.
+    """
     if device != "cpu":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if alone else time.perf_counter
+    start = now()
     result = function()
     if device != "cpu":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
+    return now() - start, result
 
 
 def peak_memory(device: str) -> int:

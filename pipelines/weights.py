@@ -26,8 +26,8 @@ class Weights:
     """Its bytes in Ray's object store; None where every worker finds the file itself."""
 
     def __call__(self, device: str) -> sed.SED:
-        """Load the model onto a device."""
-        return sed.load_model(self.fetch(), device)
+        """Load the model for inference onto a device."""
+        return sed.load_model(self.fetch(), device, optimize=True)
 
     def fetch(self) -> str:
         """Return where the checkpoint lies on this node, written there first if need be."""

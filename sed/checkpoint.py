@@ -70,7 +70,12 @@ def official_name(name: str) -> str:
 
 
 def load_model(
-    source: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    optimize: bool = False,
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
 ) -> "SED":
     """Return a model in eval mode with float32 weights.
 
@@ -78,21 +83,34 @@ def load_model(
         source: "nano" (bundled), or the path of a checkpoint: a file or folder that `save_model`
             or a training wrote, or the authors' released .pth, base or large by its shapes.
         device: Where to put it. On CUDA it computes in bfloat16 where that is safe.
-        compile: Compile the encoder with `torch.compile`; the first call takes minutes.
+        optimize: Return the form for inference (`sed.inference`): the same numbers up to rounding,
+            sooner; it cannot be trained or saved.
+        dtype: bfloat16 computes with half the digits, where `optimize` is chosen: sooner on a CPU
+            that multiplies it, and no longer the same numbers.
+        compile: Compile the encoder with `torch.compile`, and with `optimize` the decoder for a few
+            numbers of classes; the first calls take minutes.
 
     Raises:
         FileNotFoundError: No such file; the message lists what else is accepted.
         ValueError: A file of another kind, a truncated one, or one whose tensors do not fit; the
             message names them.
     """
+    if dtype != torch.float32 and not optimize:
+        raise ValueError(f"dtype {dtype} needs optimize=True: the plain form is float32")
     path = locate(source)
     state, config = read_ours(path) if is_ours(path) else read_official(path)
     model = build(config, state, path)
     model.digest = file_digest(path)
     model.eval().requires_grad_(False).to(device)
     model.to(memory_format=torch.channels_last)
+    if optimize:
+        from sed.inference.model import FastSED
+
+        model = FastSED(model, dtype)
     if compile:
-        model.image_encoder.compile()
+        from sed.inference.buckets import compile_model
+
+        compile_model(model)
     return model
 
 

@@ -3,7 +3,8 @@
 Section 3.3 of the SED paper. Each of three blocks mixes space, mixes classes, and doubles the
 resolution with the help of the encoder's features and of the cost map.
 
-Shapes: B images, M (image, class) pairs, C channels, G guidance channels, P prompts, H W cells.
+Shapes: B images, M (image, class) pairs, K of them that are kept, C channels, G guidance channels,
+P prompts, H W cells.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,11 @@ class Pairs:
         images_B = torch.arange(len(self.counts), device=self.class_M.device)
         return images_B.repeat_interleave(counts_B, output_size=len(self.class_M))
 
-    def select(self, keeps: Sequence[Tensor]) -> "Pairs":
-        """Return the pairs that stay, given one mask for each image."""
+    def select(self, keeps: Sequence[Tensor]) -> tuple["Pairs", Tensor]:
+        """Return the pairs that stay and their places, kept_K, given one mask for each image."""
         counts = torch.stack([keep.sum() for keep in keeps]).tolist()
-        return Pairs(self.class_M[torch.cat(list(keeps))], tuple(counts))
+        kept_K = torch.cat(list(keeps)).nonzero().squeeze(1)
+        return Pairs(self.class_M[kept_K], tuple(counts)), kept_K
 
 
 class SpatialMix(nn.Module):
@@ -173,8 +175,8 @@ class Decoder(nn.Module):
             if rejection.acts_at(level):
                 logits_MHW = self.head(level, x)
                 keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
-                pairs = pairs.select(keeps)
-                x, cost = x[torch.cat(keeps)], cost[torch.cat(keeps)]
+                pairs, kept_K = pairs.select(keeps)
+                x, cost = x[kept_K], cost[kept_K]
             x = self.block(level).mix(x, pairs.counts)
             x, cost = self.grow(level, x, cost, image_BGHW, pairs.image_M)
         return x.squeeze(1), pairs

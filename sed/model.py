@@ -196,14 +196,18 @@ class SED(nn.Module):
             return []
         essence = features if isinstance(features, Essence) else self.condense(features)
         with self.autocast():
-            scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
-            logits_MHW, pairs = self.decoder(
-                cost_MCHW, scores_MPHW, essence.guidance, pairs, rejection or KEEP_ALL
-            )
+            logits_MHW, pairs = self.decode_pairs(essence, text_NPD, pairs, rejection or KEEP_ALL)
         parts = zip(
             logits_MHW.float().split(pairs.counts), pairs.class_M.split(pairs.counts), strict=True
         )
         return [ClassScores(logits_KHW, class_K) for logits_KHW, class_K in parts]
+
+    def decode_pairs(
+        self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
+    ) -> tuple[Tensor, Pairs]:
+        """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
+        scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
+        return self.decoder(cost_MCHW, scores_MPHW, essence.guidance, pairs, rejection)
 
     def embed_costs(
         self, features: Features | Essence, text_NPD: Tensor, pairs: Pairs

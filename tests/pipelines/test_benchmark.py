@@ -44,21 +44,25 @@ def test_the_policy_is_asked_although_its_answer_is_replaced():
     assert asked == [0, 1, 2]
 
 
-def test_a_case_has_a_time_for_each_phase(checkpoint, one_thread):
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_case_has_a_time_for_each_phase(checkpoint, one_thread, optimize):
     case = Case(
-        model=checkpoint, classes=9, rejection="topk:1", survivors=3, batch_size=2, repeats=1
-    )
+        model=checkpoint, classes=9, rejection="topk:1", survivors=3, batch_size=2, repeats=1,
+        optimize=optimize,
+    )  # fmt: skip
     found = measure(case)
     assert found["kept"] == 3
-    assert set(found["seconds"]) == {"encoder", "decoder", "whole", "labels"}
+    assert set(found["seconds"]) == {"plain encoder", "encoder", "decoder", "whole", "labels"}
     assert all(value > 0 for value in found["seconds"].values())
-    assert found["per_encoder"]["encoder"] == 1
-    assert found["per_encoder"]["whole"] == pytest.approx(1 + found["per_encoder"]["decoder"])
+    ratios = found["per_encoder"]
+    assert ratios["plain encoder"] == 1
+    assert ratios["whole"] == pytest.approx(ratios["encoder"] + ratios["decoder"])
+    assert 0 < found["encoder_memory_gb"] <= found["peak_memory_gb"]
 
 
-def test_no_classes_measure_the_embedding_of_a_name(checkpoint, one_thread):
-    found = measure(Case(model=checkpoint, classes=0, repeats=1, warmup=0))
-    assert set(found["seconds"]) == {"encoder", "class name"}
+def test_no_classes_measure_the_embedding_of_names(checkpoint, one_thread):
+    found = measure(Case(model=checkpoint, classes=0, names=3, repeats=1, warmup=0))
+    assert set(found["seconds"]) == {"plain encoder", "class name", "each of several"}
 
 
 def test_peak_memory_counts_what_was_given_back():

@@ -5,6 +5,7 @@ import torch
 
 from sed.checkpoint import save_model
 from sed.config import base
+from sed.inference.model import FastSED
 from sed.model import SED
 from tests.sed.official import Golden, fill, load_recipe
 
@@ -23,6 +24,18 @@ def recipe(shared_dir):
 def base_model(recipe):
     """The base model with the recipe's weights, in eval mode."""
     return fill(SED(base()), recipe, "sem_seg_head.predictor.", 0).eval()
+
+
+@pytest.fixture(scope="session")
+def fast_base_model(base_model):
+    """The form for inference of the base model."""
+    return FastSED(base_model)
+
+
+@pytest.fixture(params=["plain", "fast"])
+def either_base_model(request):
+    """The base model in both forms, one after the other."""
+    return request.getfixturevalue("base_model" if request.param == "plain" else "fast_base_model")
 
 
 @pytest.fixture(scope="session")

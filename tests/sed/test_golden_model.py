@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from sed.decoder import Pairs
+from sed.inference.cost_map import Comparison
 from sed.rejection import Rejection
 from tests.sed.official import Golden
 
@@ -65,22 +66,46 @@ def test_every_stage(goldens, base_model, texts, name):
         torch.testing.assert_close(sliced, golden[key], **DECODER)
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_every_stage_of_the_fast_form(goldens, fast_base_model, texts, name):
+    golden, model = goldens(name), fast_base_model
+    with torch.inference_mode():
+        features = encode(model, golden)
+        essence = model.condense(features)
+        comparison = Comparison(features.embedding_BDHW, texts(golden.meta))
+        pairs = Pairs.all(1, golden.meta["T"], torch.device("cpu"))
+        scores_MHWP = comparison.scores(pairs)
+        first_MHW = comparison.each(pairs, model.first_head)
+    for key, value in zip(("res2", "res3", "res4"), features.pyramid, strict=True):
+        torch.testing.assert_close(golden.sliced(key, value), golden[key], **FEATURES)
+    for key, value in zip(("guid0", "guid1", "guid2"), essence.guidance, strict=True):
+        torch.testing.assert_close(golden.sliced(key, value), golden[key], **FEATURES)
+    dense = golden.sliced("clip_vis_dense", features.embedding_BDHW)
+    torch.testing.assert_close(dense, golden["clip_vis_dense"], **FEATURES)
+    corr_BPNHW = scores_MHWP.permute(3, 0, 1, 2).unsqueeze(0)
+    torch.testing.assert_close(golden.sliced("corr", corr_BPNHW), golden["corr"], **COSINES)
+    aux0 = golden.sliced("aux0", first_MHW.unsqueeze(0))
+    torch.testing.assert_close(aux0, golden["aux0"], **DECODER)
+
+
 @pytest.mark.parametrize("name", [name for name in FULL if "pool2" not in name])
-def test_final_output(goldens, base_model, texts, name):
+def test_final_output(goldens, either_base_model, texts, name):
     golden = goldens(name)
     with torch.inference_mode():
-        features = encode(base_model, golden)
-        (scores,) = base_model.decode(features, texts(golden.meta))
+        features = encode(either_base_model, golden)
+        (scores,) = either_base_model.decode(features, texts(golden.meta))
+    sliced = golden.sliced("final_logits", scores.logits_KHW.unsqueeze(0))
+    torch.testing.assert_close(sliced.clone(), golden["final_logits"], **DECODER)
     check_output(golden, scores)
 
 
 @pytest.mark.parametrize("name", REJECTING)
-def test_early_rejection(goldens, base_model, texts, name):
+def test_early_rejection(goldens, either_base_model, texts, name):
     golden = goldens(name)
     rejection = Rejection.parse(f"topk:{golden.meta['rejection']}")
     with torch.inference_mode():
-        features = encode(base_model, golden)
-        (scores,) = base_model.decode(features, texts(golden.meta), rejection)
+        features = encode(either_base_model, golden)
+        (scores,) = either_base_model.decode(features, texts(golden.meta), rejection)
     assert scores.candidates_K.tolist() == golden["kept2"].tolist()
     every = scores.logits_KHW.shape[-1] // golden["prob_kept"].shape[-1]
     kept = scores.logits_KHW.sigmoid()[:, ::every, ::every]
@@ -104,18 +129,20 @@ def check_output(golden, scores):
     torch.testing.assert_close(sliced, golden["sem_seg"], **PROBABILITIES)
 
 
-def test_segment_gives_the_stored_labels_end_to_end(goldens, base_model, texts, monkeypatch):
+def test_segment_gives_the_stored_labels_end_to_end(goldens, either_base_model, texts, monkeypatch):
     """The public way, photo in and labels out."""
     golden = goldens("full_B_native768_300x400_T8_norej")
     image_3HW = golden["image"].unsqueeze(0).float() / 255
-    logits_BNHW = base_model(image_3HW, texts(golden.meta))
+    logits_BNHW = either_base_model(image_3HW, texts(golden.meta))
     expected = golden["final_logits"]
     sliced = golden.sliced("final_logits", logits_BNHW)
     torch.testing.assert_close(sliced.clone(), expected, **DECODER)
     photo = Image.fromarray(golden["image"].permute(1, 2, 0).numpy())
-    config = dataclasses.replace(base_model.config, short_side=300)  # the stored one is not resized
-    monkeypatch.setattr(base_model, "config", config)
-    result = base_model.segment(photo, texts(golden.meta))
+    config = dataclasses.replace(
+        either_base_model.config, short_side=300
+    )  # the stored one is not resized
+    monkeypatch.setattr(either_base_model, "config", config)
+    result = either_base_model.segment(photo, texts(golden.meta))
     probabilities_NHW = torch.nn.functional.interpolate(
         logits_BNHW.clone().sigmoid(), size=(300, 400), mode="bilinear", align_corners=False
     )[0]

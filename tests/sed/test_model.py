@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sed.config import nano
-from sed.decoder import Decoder
+from sed.inference.model import FastSED
 from sed.model import SED
 from sed.rejection import Rejection
 
@@ -14,7 +14,7 @@ CLASSES = ["red ball", "grass", "blue sky", "house, home", "tree", "car", "sand"
 
 
 @pytest.fixture(scope="module")
-def model():
+def plain():
     """A small model whose scores differ from class to class."""
     torch.manual_seed(1)
     model = SED(nano()).eval()
@@ -29,9 +29,15 @@ def model():
     return model
 
 
+@pytest.fixture(scope="module", params=["plain", "fast"])
+def model(request, plain):
+    """The same in both forms, one after the other."""
+    return plain if request.param == "plain" else FastSED(plain)
+
+
 @pytest.fixture(scope="module")
-def text_NPD(model):  # noqa: N802
-    return model.embed_classes(CLASSES)
+def text_NPD(plain):  # noqa: N802
+    return plain.embed_classes(CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +89,14 @@ def test_rejection_keeps_a_set_for_each_image(model, images, text_NPD):
 def test_work_is_done_for_kept_pairs_only(model, images, text_NPD, monkeypatch):
     """No block sees a pair that was rejected before it, nor a class kept for another image."""
     seen = []
-    grow = Decoder.grow
+    kind = type(model.decoder)
+    grow = kind.grow
 
-    def counting(self, level, x_MCHW, *rest):
-        seen.append(len(x_MCHW))
-        return grow(self, level, x_MCHW, *rest)
+    def counting(self, level, x, *rest):
+        seen.append(len(x))
+        return grow(self, level, x, *rest)
 
-    monkeypatch.setattr(Decoder, "grow", counting)
+    monkeypatch.setattr(kind, "grow", counting)
     scores = model.score(images, text_NPD, Rejection.parse("fixed:4+topk:1"))
     kept = sum(len(one.candidates_K) for one in scores)
     union = len(set().union(*(one.candidates_K.tolist() for one in scores)))
@@ -182,9 +189,11 @@ def test_wrong_class_lists_are_refused(model, classes):
         model.embed_classes(classes)
 
 
-def test_early_heads_learn_without_changing_the_features(model, images, text_NPD):
+def test_early_heads_learn_without_changing_the_features(plain, images, text_NPD):
     """The gradient of an early head stops at what it looks at."""
     from sed.decoder import Pairs
+
+    model = plain
 
     features = model.image_encoder(images)
     pairs = Pairs.all(3, len(text_NPD), torch.device("cpu"))

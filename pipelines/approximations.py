@@ -1,0 +1,110 @@
+"""What an approximation costs in accuracy: the bundled model on drawn scenes, form by form.
+
+The speed of an approximation means nothing without it. Every form labels the same scenes from the
+same pixels; what is compared is each form's own mIoU, and how far its logits are from the exact
+form's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines import scenes
+from pipelines.masks import ignore_value
+from sed import SED, load_model
+from sed.inference.low_rank import LowRankSED, PromptBasis
+from sed.inference.model import FastSED
+from sed.metrics import ConfusionMatrix
+
+COSINE_ERRORS = (0.02, 0.05, 0.1)
+"""Bounds on what a low-rank basis of the prompts may move a cosine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """How a form of the bundled model does on scenes."""
+
+    form: str
+    mean_iou: float
+    worst_iou_change: float
+    """Largest loss of one class in intersection over union, in points against the exact form."""
+
+    largest_logit_change: float
+    mean_logit_change: float
+
+
+def measure(num_scenes: int, *, seed: int = 0) -> list[dict[str, object]]:
+    """Return the accuracy of each form, the exact one first.
+
+    Args:
+        num_scenes: How many scenes of trained combinations to draw.
+        seed: Of the scenes.
+    """
+    plain = load_model("nano")
+    text_NPD = plain.embed_classes(scenes.vocabulary())
+    drawn = [scenes.draw(seed, index, split="seen") for index in range(num_scenes)]
+    found, exact = [], None
+    for form, model, text in forms(plain, text_NPD):
+        logits, matrix = label(model, text, drawn)
+        exact = exact or (logits, matrix)
+        found.append(asdict(compare(form, logits, matrix, *exact)))
+    return found
+
+
+def forms(plain: SED, text_NPD: Tensor) -> Iterator[tuple[str, SED, Tensor]]:
+    """Return a name, a model and the text it takes, for each form; the exact one first."""
+    yield "exact", FastSED(plain), text_NPD
+    yield "bfloat16", FastSED(plain, torch.bfloat16), text_NPD
+    for error in COSINE_ERRORS:
+        basis = PromptBasis.within(text_NPD, error)
+        rank, prompts = basis.basis_PR.shape[1], text_NPD.shape[1]
+        model = LowRankSED(plain, basis)
+        yield (
+            f"{rank} of {prompts} prompts (cosines within {error})",
+            model,
+            model.project(text_NPD),
+        )
+
+
+def label(
+    model: SED, text: Tensor, drawn: Sequence[scenes.Scene]
+) -> tuple[list[Tensor], ConfusionMatrix]:
+    """Return the logits of each scene and the counts of its labels against the truth."""
+    every, matrix = [], ConfusionMatrix(len(text))
+    for scene in drawn:
+        (scores,) = model.score(model.prepare(np.asarray(scene.image_HW3)).unsqueeze(0), text)
+        labels_HW, _ = scores.label_map(*scene.mask_HW.shape)
+        matrix.update(labels_HW.numpy(), scene.mask_HW, ignore=ignore_value(len(text)))
+        every.append(scores.logits_KHW)
+    return every, matrix
+
+
+def compare(
+    form: str,
+    logits: Sequence[Tensor],
+    matrix: ConfusionMatrix,
+    exact_logits: Sequence[Tensor],
+    exact_matrix: ConfusionMatrix,
+) -> Accuracy:
+    """Return how a form compares with the exact one."""
+    changes = [(one - other).abs() for one, other in zip(logits, exact_logits, strict=True)]
+    scores, exact = matrix.metrics(), exact_matrix.metrics()
+    return Accuracy(
+        form=form,
+        mean_iou=scores.mean_iou,
+        worst_iou_change=float(np.nanmin(scores.iou_N - exact.iou_N)),
+        largest_logit_change=max(change.max().item() for change in changes),
+        mean_logit_change=float(np.mean([change.mean().item() for change in changes])),
+    )
+
+
+def line(found: dict[str, object]) -> str:
+    """Return the accuracy of a form as text."""
+    return (
+        f"  {found['form']}: mIoU {found['mean_iou']:.2f}, worst class "
+        f"{found['worst_iou_change']:+.2f} points, logits moved {found['mean_logit_change']:.4f} "
+        f"on average, {found['largest_logit_change']:.3f} at most"
+    )

@@ -1,0 +1,188 @@
+"""The table of speeds that the project promises: each case beside its goal and the authors' figure.
+
+Ratios compare across machines: seconds over those of the plain encoder, timm's own ConvNeXt, in the
+same process. The authors' ratios were taken in the same way on a similar machine.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.benchmark import Case, measure_in_subprocess
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A bound on one figure of a row."""
+
+    figure: str
+    """Key of `figures`."""
+
+    bound: float
+    """The most it may be, or the least where `least` says so."""
+
+    least: bool = False
+    """Whether the figure is to reach the bound and not to stay under it."""
+
+    authors: str = ""
+    """What the authors' implementation takes."""
+
+    def is_met(self, value: float) -> bool:
+        """Say whether a figure keeps the bound."""
+        return value >= self.bound if self.least else value <= self.bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    case: Case
+    goals: tuple[Goal, ...] = ()
+
+    speedup_of: str = ""
+    """Name of an earlier row whose time is divided by this one's."""
+
+
+def rows(model: str, device: str = "cpu") -> tuple[Row, ...]:
+    """Return the lines of the table, for a model of the published sizes.
+
+    Args:
+        model: As of `Case`.
+        device: cpu or cuda.
+    """
+    one = Case(model=model, device=device, threads=1, repeats=2)
+    whole = "whole / encoder"
+    return (
+        Row(name="20 classes", case=replace(one, classes=20)),
+        Row(
+            name="150 classes",
+            case=replace(one, classes=150),
+            goals=(Goal(figure=whole, bound=2.4, authors="7.2"),),
+        ),
+        Row(
+            name="150 classes, two threads",
+            case=replace(one, classes=150, threads=2),
+            goals=(Goal(figure="speed-up", bound=1.6, least=True, authors="1.65"),),
+            speedup_of="150 classes",
+        ),
+        Row(
+            name="150 classes, the plain form",
+            case=replace(one, classes=150, optimize=False, repeats=1),
+        ),
+        Row(name="150 classes, bfloat16", case=replace(one, classes=150, dtype="bfloat16")),
+        Row(name="150 classes, 16 of 80 prompts", case=replace(one, classes=150, rank=16)),
+        Row(
+            name="150 classes, 30 survive",
+            case=replace(one, classes=150, rejection="topk:8", survivors=30),
+        ),
+        Row(
+            name="847 classes, 85 survive",
+            case=replace(one, classes=847, rejection="topk:8", survivors=85),
+            goals=(Goal(figure=whole, bound=2.0, authors="6.4 to 7.2"),),
+        ),
+        Row(
+            name="847 classes, fixed:128",
+            case=replace(one, classes=847, rejection="fixed:128"),
+            goals=(Goal(figure=whole, bound=1.7),),
+        ),
+        Row(
+            name="847 classes",
+            case=replace(one, classes=847, warmup=0, repeats=1),
+            goals=(
+                Goal(figure=whole, bound=10, authors="33"),
+                Goal(figure="GB above encoder", bound=2, authors="about 15"),
+            ),
+        ),
+        Row(
+            name="class names",
+            case=replace(one, classes=0),
+            goals=(
+                Goal(figure="name / encoder", bound=0.25, authors="1.9"),
+                Goal(figure="each of 16 / encoder", bound=0.25, authors="1.9"),
+            ),
+        ),
+    )
+
+
+def run(table: tuple[Row, ...], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure row after row, each in a process of its own; return what was found, with goals."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in table:
+        say(f"{row.name} ...")
+        measured = measure_in_subprocess(row.case)
+        before = found.get(row.speedup_of)
+        values = figures(measured, before)
+        goals = [
+            asdict(goal) | {"value": values[goal.figure], "met": goal.is_met(values[goal.figure])}
+            for goal in row.goals
+        ]
+        found[row.name] = {"name": row.name, "figures": values, "goals": goals, "case": measured}
+        for text in lines(found[row.name]):
+            say(text)
+    return list(found.values())
+
+
+def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
+    """Return the figures of a row by name.
+
+    Args:
+        measured: What `measure` found.
+        before: The row that it is compared with.
+    """
+    ratios, seconds = measured["per_encoder"], measured["seconds"]
+    peak = measured["peak_memory_gb"]
+    memory = {"peak GB": peak, "GB above encoder": peak - measured["encoder_memory_gb"]}
+    if "class name" in ratios:
+        several = f"each of {measured['names']} / encoder"
+        return {"name / encoder": ratios["class name"], several: ratios["each of several"]} | memory
+    values = {"whole / encoder": ratios["whole"], "fast / plain encoder": ratios["encoder"]}
+    values |= {"whole s": seconds["whole"], "labels s": seconds["labels"]} | memory
+    if before is not None:
+        values["speed-up"] = before["case"]["seconds"]["whole"] / seconds["whole"]
+    return values
+
+
+def lines(row: Found) -> Iterator[str]:
+    """Return a row as text: its figures, then each goal beside what was measured."""
+    values = ", ".join(f"{name} {value:.2f}" for name, value in row["figures"].items())
+    yield f"  {values}; load {row['case']['load_average']}"
+    for goal in row["goals"]:
+        sign = ">=" if goal["least"] else "<="
+        authors = f" (the authors: {goal['authors']})" if goal["authors"] else ""
+        met = "met" if goal["met"] else "MISSED"
+        yield f"  {goal['figure']} {goal['value']:.2f}, goal {sign} {goal['bound']}: {met}{authors}"
+
+
+def draw(found: list[dict[str, Any]], file: Path, title: str) -> None:
+    """Draw the times over the encoder's, each with its goal, and the memory beside it."""
+    from matplotlib.figure import Figure
+
+    table = [row for row in found if "whole / encoder" in row["figures"]][::-1]
+    names = [row["name"] for row in table]
+    figure = Figure(figsize=(10, 0.5 * len(names) + 1.6), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    ratios = [row["figures"]["whole / encoder"] for row in table]
+    encoders = [row["figures"]["fast / plain encoder"] for row in table]
+    times.barh(names, ratios, color="tab:blue", label="decoder")
+    times.barh(names, encoders, color="tab:cyan", label="encoder")
+    for place, row in enumerate(table):
+        for goal in row["goals"]:
+            if goal["figure"] == "whole / encoder":
+                times.plot([goal["bound"]] * 2, [place - 0.4, place + 0.4], color="black", lw=2)
+        times.annotate(f" {ratios[place]:.2f}", (ratios[place], place), va="center", fontsize=8)
+    times.set_xlabel("time / plain encoder's (black: goal)")
+    times.set_xlim(right=1.15 * max(ratios))
+    times.legend(loc="lower right", fontsize=8)
+    peaks = [row["figures"]["peak GB"] for row in table]
+    above = [row["figures"]["GB above encoder"] for row in table]
+    memory.barh(names, peaks, color="tab:orange", label="above the encoder's peak")
+    floors = [peak - extra for peak, extra in zip(peaks, above, strict=True)]
+    memory.barh(names, floors, color="moccasin", label="the encoder's peak")
+    memory.set_xlabel("peak memory, GB")
+    memory.legend(loc="lower right", fontsize=8)
+    figure.savefig(file, dpi=150)

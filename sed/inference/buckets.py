@@ -1,0 +1,84 @@
+"""Few shapes for a compiler: how many pairs survive varies from image to image.
+
+`torch.compile` and CUDA graphs make one program for each shape. With every count of survivors they
+would never be done; so counts are filled up to one of a few sizes, at most half more.
+
+Shapes: M (image, class) pairs, N classes of one image, L locations, C channels, X anything.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sed.inference.decoder import FastDecoder
+from sed.inference.parts import bucket_size
+from sed.model import SED
+
+PROGRAMS = 64
+"""Of one function: 20 sizes up to 1024 classes, at three levels."""
+
+
+def fill(x_MX: Tensor, size: int) -> Tensor:
+    """Return x with zeros behind it, `size` long."""
+    return F.pad(x_MX, (0, 0) * (x_MX.ndim - 1) + (0, size - len(x_MX)))
+
+
+class Bucketed:
+    """Call a function whose pairs do not see each other with few different numbers of pairs."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x_MX: Tensor, *others: Tensor) -> Tensor:
+        """Return what the function makes of the pairs.
+
+        Args:
+            x_MX: One row for each pair.
+            others: As many rows, or one row for all of them.
+        """
+        count = len(x_MX)
+        size = bucket_size(count)
+        filled = [fill(other, size) if len(other) == count else other for other in others]
+        return self.function(fill(x_MX, size), *filled)[:count]
+
+
+class BucketedClasses:
+    """Call the attention over the classes with few different numbers of classes."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x_LNC: Tensor) -> Tensor:
+        """Return what the attention makes of the classes; those filled in are not looked at."""
+        count = x_LNC.shape[1]
+        size = bucket_size(count)
+        real_N1 = (torch.arange(size, device=x_LNC.device) < count).unsqueeze(1)
+        filled_LNC = F.pad(x_LNC, (0, 0, 0, size - count))
+        return self.function(filled_LNC, real_N1)[:, :count]
+
+
+def compile_model(model: SED) -> None:
+    """Compile the encoder of a model, and the decoder of one for inference."""
+    model.image_encoder.compile()
+    if isinstance(model.decoder, FastDecoder):
+        compile_decoder(model.decoder)
+
+
+def compile_decoder(decoder: FastDecoder, **options: Any) -> None:  # noqa: ANN401
+    """Compile what the blocks of a decoder for inference compute, for few numbers of pairs.
+
+    Args:
+        decoder: It is changed.
+        options: Of `torch.compile`: mode="reduce-overhead" records CUDA graphs.
+    """
+    torch._dynamo.config.recompile_limit = max(PROGRAMS, torch._dynamo.config.recompile_limit)
+    for level in range(3):
+        block: Any = decoder.block(level)
+        block.grow = Bucketed(torch.compile(block.grow, dynamic=False, **options))
+        block.classes.mix = BucketedClasses(
+            torch.compile(block.classes.mix, dynamic=False, **options)
+        )
+        block.space.forward = Bucketed(torch.compile(block.space.forward, dynamic=False, **options))

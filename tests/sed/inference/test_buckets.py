@@ -1,0 +1,78 @@
+"""Few shapes whatever survives, and the same results."""
+
+import pytest
+import torch
+
+from sed.config import nano
+from sed.inference import class_attention, parts
+from sed.inference.buckets import Bucketed, BucketedClasses, compile_decoder
+from sed.inference.model import FastSED
+from sed.inference.parts import bucket_size
+from sed.model import SED
+
+
+def test_sizes_are_few_and_waste_at_most_half():
+    sizes = [bucket_size(count) for count in range(1, 848)]
+    assert sorted(set(sizes)) == [
+        1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
+    ]  # fmt: skip
+    for count, size in enumerate(sizes, start=1):
+        assert count <= size <= 1.5 * count
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(7)
+    return FastSED(SED(nano()).eval().requires_grad_(False))
+
+
+def test_pairs_that_fill_up_change_nothing_and_shapes_repeat(model):
+    block, seen = model.decoder.block(1), set()
+
+    def watched(*tensors):
+        seen.add(tuple(tensor.shape for tensor in tensors))
+        return block.grow(*tensors)
+
+    image_1HWO = torch.randn(1, 12, 12, 16)
+    for count in range(9, 13):
+        x, cost = torch.randn(count, 6, 6, 32), torch.randn(count, 12, 12, 8)
+        with torch.inference_mode():
+            found, expected = (
+                Bucketed(watched)(x, image_1HWO, cost),
+                block.grow(x, image_1HWO, cost),
+            )
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert len(seen) == 1
+
+
+def test_classes_that_fill_up_are_not_looked_at(model):
+    attention = model.decoder.block(0).classes
+    for count in (1, 5, 6, 7):
+        x_LNC = torch.randn(9, count, 32)
+        with torch.inference_mode():
+            found, expected = BucketedClasses(attention.mix)(x_LNC), attention.mix(x_LNC)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_survivors_that_vary_are_compiled_a_few_times_only(monkeypatch):
+    monkeypatch.setattr(parts, "CPU_ELEMENTS", 2**40)  # one part, as on a GPU
+    monkeypatch.setattr(class_attention, "HIDDEN_ELEMENTS", 2**40)
+    torch.manual_seed(8)
+    plain = SED(nano()).eval().requires_grad_(False)
+    compiled, graphs = FastSED(plain), []
+
+    def count_graphs(module, _):
+        graphs.append(module)
+        return module
+
+    torch._dynamo.reset()
+    compile_decoder(compiled.decoder, backend=count_graphs)
+    images = torch.rand(1, 3, 256, 256)
+    features, made = plain.encode(images), []
+    for count in (17, 20, 24, 19):
+        text_NPD = torch.nn.functional.normalize(torch.randn(count, 8, 128), dim=-1)
+        (found,), (expected,) = (model.decode(features, text_NPD) for model in (compiled, plain))
+        torch.testing.assert_close(found.logits_KHW, expected.logits_KHW, atol=2e-5, rtol=0)
+        made.append(len(graphs))
+    assert made[0] > 0
+    assert made[-1] == made[0], "another number of classes in the same bucket makes no new program"
