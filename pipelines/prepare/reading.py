@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pipelines import rows
+from pipelines.buckets import is_outage
 from pipelines.images import MAX_PIXELS
 from pipelines.masks import ignore_value, index_png
 from pipelines.prepare.encodings import Encoding, MaskError
 from pipelines.prepare.pairs import Pairs
-from pipelines.storage import Location, is_outage
+from pipelines.storage import Location
 from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
 
 JPEG_QUALITY = 95
