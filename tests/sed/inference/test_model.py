@@ -6,7 +6,7 @@ import torch
 import sed
 from sed.config import nano
 from sed.decoder import Pairs
-from sed.inference import kernels, mlp, parts
+from sed.inference import class_attention, kernels, mlp, parts
 from sed.inference.model import FastSED
 from sed.inference.parts import cut
 from sed.inference.text import Beginnings
@@ -63,6 +63,7 @@ def test_a_small_cache_changes_nothing(fast, images, monkeypatch):
     expected = fast(images, text_NPD)
     monkeypatch.setattr(parts, "CPU_ELEMENTS", 1)
     monkeypatch.setattr(mlp, "HIDDEN_ELEMENTS", 2**14)
+    monkeypatch.setattr(class_attention, "CPU_ELEMENTS", 2**14)
     torch.testing.assert_close(fast(images, text_NPD), expected, **CLOSE)
 
 
@@ -131,6 +132,9 @@ def test_bfloat16_is_near_and_leaves_the_plain_model_alone(plain, fast, images):
     assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
     assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
     torch.testing.assert_close(fast(images, text_NPD), plain(images, text_NPD), **CLOSE)
+    essence = plain.condense(plain.encode(images))
+    for features in (plain.encode(images), essence):
+        half.decode(features, text_NPD)
     kept = half.score(images, text_NPD, Rejection.parse("fixed:3"))
     assert all(len(one.candidates_K) == 3 for one in kept)
 
