@@ -162,27 +162,33 @@ def draw(found: list[dict[str, Any]], file: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     table = [row for row in found if "whole / encoder" in row["figures"]][::-1]
-    names = [row["name"] for row in table]
-    figure = Figure(figsize=(10, 0.5 * len(names) + 1.6), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    names = [f"{row['name']}: {row['figures']['whole / encoder']:.2f}" for row in table]
+    figure = Figure(figsize=(10, 0.45 * len(names) + 2), layout="constrained")
+    figure.suptitle(title, fontsize=9)
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    ratios = [row["figures"]["whole / encoder"] for row in table]
-    encoders = [row["figures"]["fast / plain encoder"] for row in table]
-    times.barh(names, ratios, color="tab:blue", label="decoder")
-    times.barh(names, encoders, color="tab:cyan", label="encoder")
-    for place, row in enumerate(table):
-        for goal in row["goals"]:
-            if goal["figure"] == "whole / encoder":
-                times.plot([goal["bound"]] * 2, [place - 0.4, place + 0.4], color="black", lw=2)
-        times.annotate(f" {ratios[place]:.2f}", (ratios[place], place), va="center", fontsize=8)
-    times.set_xlabel("time / plain encoder's (black: goal)")
-    times.set_xlim(right=1.15 * max(ratios))
-    times.legend(loc="lower right", fontsize=8)
-    peaks = [row["figures"]["peak GB"] for row in table]
-    above = [row["figures"]["GB above encoder"] for row in table]
-    memory.barh(names, peaks, color="tab:orange", label="above the encoder's peak")
+    times.barh(names, column(table, "whole / encoder"), color="tab:blue", label="decoder")
+    times.barh(names, column(table, "fast / plain encoder"), color="tab:cyan", label="encoder")
+    goals = [
+        (goal["bound"], place)
+        for place, row in enumerate(table)
+        for goal in row["goals"]
+        if goal["figure"] == "whole / encoder"
+    ]
+    for bound, place in goals:
+        times.plot([bound] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
+    times.plot([], [], color="black", linewidth=2, label="goal")
+    times.set_xlabel("time / the plain encoder's")
+    peaks, above = column(table, "peak GB"), column(table, "GB above encoder")
+    memory.barh(names, peaks, color="tab:orange", label="above it")
     floors = [peak - extra for peak, extra in zip(peaks, above, strict=True)]
     memory.barh(names, floors, color="moccasin", label="the encoder's peak")
     memory.set_xlabel("peak memory, GB")
-    memory.legend(loc="lower right", fontsize=8)
+    for axes in (times, memory):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     figure.savefig(file, dpi=150)
+
+
+def column(table: list[dict[str, Any]], name: str) -> list[float]:
+    """Return one figure of every row."""
+    return [row["figures"][name] for row in table]
