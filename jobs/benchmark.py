@@ -268,6 +268,7 @@ def check(args: Args) -> None:
             raise ValueError(f"--{name} cannot be negative, got {number}")
     check_device(args)
     check_plot(args)
+    check_suite(args)
 
 
 def check_device(args: Args) -> None:
@@ -276,6 +277,14 @@ def check_device(args: Args) -> None:
         raise ValueError(f"--device is cpu or cuda, got {args.device!r}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no CUDA device here")
+
+
+def check_suite(args: Args) -> None:
+    """Require one thing to measure, and a place for the table."""
+    if args.suite and args.pipeline:
+        raise ValueError("--suite and --pipeline measure different things: choose one")
+    if args.suite and Path(args.output).exists() and not Path(args.output).is_dir():
+        raise ValueError(f"--output is a folder, got the file {args.output!r}")
 
 
 def check_plot(args: Args) -> None:

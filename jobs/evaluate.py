@@ -15,18 +15,15 @@ from jobs.session import SessionArgs, checking_input, connect, finish, parse, sa
 from pipelines import datasets as available
 from pipelines import tracking
 from pipelines.datasets import Labelled, load, split_spec
-from pipelines.evaluation import output, published
+from pipelines.evaluation import output, published, text
 from pipelines.evaluation.output import check_output, record
 from pipelines.evaluation.page import render
-from pipelines.evaluation.published import Measured, PaperTable, paper_table
+from pipelines.evaluation.published import Measured, paper_table
 from pipelines.plan import check_gpus
 from pipelines.report import PAGE
-from pipelines.results import Result, document, table
+from pipelines.results import Result, broken, document
 from pipelines.storage import Location, locate
 from sed.checkpoint import check_source, file_digest
-
-MAX_ERRORS = 20
-"""Broken images of a dataset that are printed; evaluation.json lists all."""
 
 Repeatable = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
@@ -159,7 +156,8 @@ def main(args: Args) -> None:
         if plan.output is not None:
             plan.output.at(*PAGE).write(page.encode())
         record(run, results, scores, page)
-    report(plan, results, beside)
+    for line in text.lines(results, beside, plan.output):
+        say(line)
     finish(found | {"datasets": [result.summary() for result in results]}, as_json=args.json)
     if sum(map(len, broken(results).values())) > args.allow_errors:
         raise SystemExit(1)
@@ -192,27 +190,6 @@ def facts(args: Args, plan: Plan, run: tracking.Run) -> dict[str, Any]:
         "Seed of scenes": args.seed,
         "MLflow run": run.id,
     }
-
-
-def broken(results: list[Result]) -> dict[str, list[dict[str, str]]]:
-    """Return the images of each dataset that could not be evaluated; no rejection changes them."""
-    return {result.data.name: result.errors for result in results}
-
-
-def report(plan: Plan, results: list[Result], beside: PaperTable | None) -> None:
-    """Print the tables, the broken images, and where everything is."""
-    for line in table(results) + (published.lines(beside) if beside else []):
-        say(line)
-    for name, errors in broken(results).items():
-        if errors:
-            say(f"{len(errors)} images of {name} could not be evaluated and count in no score:")
-        for error in errors[:MAX_ERRORS]:
-            say(f"  {error['image_id']}: {error['message']}")
-        if len(errors) > MAX_ERRORS:
-            say(f"  and {len(errors) - MAX_ERRORS} more")
-    if plan.output is not None:
-        say(f"Scores of every class: {plan.output.at(output.SCORES).uri}")
-        say(f"Report: {plan.output.at(*PAGE).uri}")
 
 
 def parameters(args: Args, plan: Plan) -> dict[str, object]:

@@ -82,8 +82,9 @@ class Case:
     optimize: bool = True
     """Measure the form for inference; ratios are to the plain form's encoder."""
 
-    dtype: str = "float32"
-    """float32, or bfloat16: what the form for inference computes in, on a CPU."""
+    dtype: str | None = None
+    """float32 or bfloat16 (on a CPU in the form for inference only, on a GPU by autocast); default:
+    float32 on a CPU, bfloat16 on a GPU, as jobs do."""
 
     rank: int | None = None
     """Combinations that stand for all prompts in the form for inference: an approximation."""
@@ -215,10 +216,12 @@ def make_plain(case: Case) -> SED:
 
 def finish(model: SED, case: Case) -> SED:
     """Return the form of a plain model that a case measures."""
+    model.mixed_precision = case.dtype != "float32"
     if case.rank is not None:
         model = LowRankSED(model, PromptBasis.of_rank(random_text(model, 8), case.rank))
     elif case.optimize:
-        model = FastSED(model, getattr(torch, case.dtype))
+        half = case.dtype == "bfloat16" and case.device == "cpu"
+        model = FastSED(model, torch.bfloat16 if half else torch.float32)
     if case.compile:
         compile_model(model)
     return model

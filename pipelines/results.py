@@ -1,4 +1,4 @@
-"""What an evaluation found: scores of one dataset under one rejection, as JSON, table and metrics.
+"""What an evaluation found: scores of one dataset under one rejection, as JSON and metrics.
 
 Shapes: N classes.
 """
@@ -16,15 +16,6 @@ from pipelines.evaluation.confusion import confusions
 from pipelines.evaluation.counting import Shown, Worst
 from pipelines.evaluation.tally import Tally
 from sed.metrics import ConfusionMatrix
-
-COLUMNS = {
-    "mIoU": "mIoU",
-    "fwIoU": "fwIoU",
-    "mACC": "mACC",
-    "pACC": "pACC",
-    "edge": "boundary_mIoU",
-}
-"""Scores of the table, under their heads."""
 
 MAX_CONFUSIONS = 100
 """Pairs of classes that evaluation.json lists."""
@@ -152,36 +143,9 @@ def none_if_nan(score: float) -> float | None:
     return None if math.isnan(score) else score
 
 
-def table(results: Sequence[Result]) -> list[str]:
-    """Return the lines of a table for a person, scores in percent."""
-    name_width = max(14, *(len(result.data.name) for result in results))
-    width = max(9, *(len(result.rejection) for result in results))
-    head = f"{'dataset':<{name_width}} {'rejection':<{width}} {'images':>7}"
-    sizes = list(results[0].summary()["sizes"])
-    lines = [
-        head
-        + "".join(f"{name:>8}" for name in (*COLUMNS, *sizes))
-        + f"{'collapsed':>11}{'classes left':>16}"
-    ]
-    for result in results:
-        found = result.summary()
-        scores = [found[name] for name in COLUMNS.values()]
-        scores += [found["sizes"][size]["iou"] for size in sizes]
-        lines.append(
-            f"{result.data.name:<{name_width}} {result.rejection:<{width}} {result.images:>7}"
-            + "".join(f"{'-' if score is None else f'{score:.2f}':>8}" for score in scores)
-            + f"{len(found['collapsed_classes']):>11}"
-            + f"{found['mean_candidates']:>9.1f} of {len(result.data.asked):<3}"
-        )
-        if found.get("mIoU_unseen") is not None:
-            lines.append(
-                f"  of these, the never-trained classes alone: mIoU {found['mIoU_unseen']:.2f}"
-            )
-    lines.append(
-        "edge: boundary IoU; small, medium, large: IoU of connected components under 32 x 32, under"
-    )
-    lines.append("96 x 96 and of more pixels; collapsed: classes of which not one pixel was found.")
-    return lines
+def broken(results: Sequence[Result]) -> dict[str, list[dict[str, str]]]:
+    """Return the images of each dataset that could not be evaluated; no rejection changes them."""
+    return {result.data.name: result.errors for result in results}
 
 
 def metrics(results: Sequence[Result]) -> dict[str, float]:

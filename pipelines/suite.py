@@ -54,7 +54,51 @@ def rows(model: str, device: str = "cpu") -> tuple[Row, ...]:
         model: As of `Case`.
         device: cpu or cuda.
     """
-    one = Case(model=model, device=device, threads=1, repeats=2)
+    return cpu_rows(model) if device == "cpu" else gpu_rows(model, device)
+
+
+def gpu_rows(model: str, device: str) -> tuple[Row, ...]:
+    """Return the lines for a GPU; the authors' way is the first: float32, eager, one image."""
+    eager = Case(
+        model=model, device=device, rejection="topk:8", survivors=30, warmup=3, repeats=10,
+        optimize=False, dtype="float32",
+    )  # fmt: skip
+    fast = replace(eager, optimize=True, dtype="bfloat16", batch_size=16)
+    first, compiled = "150 classes, eager float32, batch 1", "150 classes, compiled, batch 16"
+    return (
+        Row(name=first, case=eager),
+        Row(
+            name="150 classes, eager float32, batch 16",
+            case=replace(eager, batch_size=16),
+            speedup_of=first,
+        ),
+        Row(name="150 classes, fast form, batch 16", case=fast, speedup_of=first),
+        Row(
+            name=compiled,
+            case=replace(fast, compile=True),
+            goals=(
+                Goal(figure="ms an image", bound=8),
+                Goal(figure="speed-up", bound=6, least=True),
+            ),
+            speedup_of=first,
+        ),
+        Row(
+            name="847 classes, compiled, batch 16",
+            case=replace(fast, classes=847, survivors=85, compile=True),
+            goals=(Goal(figure="speed-up", bound=0.5, least=True),),
+            speedup_of=compiled,
+        ),
+        Row(
+            name="class names",
+            case=replace(fast, classes=0, names=630, batch_size=1),  # of the 847: without synonyms
+            goals=(Goal(figure="s for 847 names", bound=20),),
+        ),
+    )
+
+
+def cpu_rows(model: str) -> tuple[Row, ...]:
+    """Return the lines for a CPU."""
+    one = Case(model=model, threads=1, repeats=2)
     whole = "whole / encoder"
     return (
         Row(name="20 classes", case=replace(one, classes=20)),
@@ -138,12 +182,18 @@ def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
     memory = {"peak GB": peak, "GB above encoder": peak - measured["encoder_memory_gb"]}
     if "class name" in ratios:
         several = f"each of {measured['names']} / encoder"
-        return {"name / encoder": ratios["class name"], several: ratios["each of several"]} | memory
+        values = {"name / encoder": ratios["class name"], several: ratios["each of several"]}
+        return values | {"s for 847 names": 847 * seconds["each of several"]} | memory
     values = {"whole / encoder": ratios["whole"], "fast / plain encoder": ratios["encoder"]}
-    values |= {"whole s": seconds["whole"], "labels s": seconds["labels"]} | memory
+    values |= {"ms an image": image_ms(measured), "labels s": seconds["labels"]} | memory
     if before is not None:
-        values["speed-up"] = before["case"]["seconds"]["whole"] / seconds["whole"]
+        values["speed-up"] = image_ms(before["case"]) / values["ms an image"]
     return values
+
+
+def image_ms(measured: Found) -> float:
+    """Return milliseconds of encoder and decoder for each image of a batch."""
+    return 1000 * measured["seconds"]["whole"] / measured["batch_size"]
 
 
 def lines(row: Found) -> Iterator[str]:
@@ -162,27 +212,33 @@ def draw(found: list[dict[str, Any]], file: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     table = [row for row in found if "whole / encoder" in row["figures"]][::-1]
-    names = [row["name"] for row in table]
-    figure = Figure(figsize=(10, 0.5 * len(names) + 1.6), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    names = [f"{row['name']}: {row['figures']['whole / encoder']:.2f}" for row in table]
+    figure = Figure(figsize=(10, 0.45 * len(names) + 2), layout="constrained")
+    figure.suptitle(title, fontsize=9)
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    ratios = [row["figures"]["whole / encoder"] for row in table]
-    encoders = [row["figures"]["fast / plain encoder"] for row in table]
-    times.barh(names, ratios, color="tab:blue", label="decoder")
-    times.barh(names, encoders, color="tab:cyan", label="encoder")
-    for place, row in enumerate(table):
-        for goal in row["goals"]:
-            if goal["figure"] == "whole / encoder":
-                times.plot([goal["bound"]] * 2, [place - 0.4, place + 0.4], color="black", lw=2)
-        times.annotate(f" {ratios[place]:.2f}", (ratios[place], place), va="center", fontsize=8)
-    times.set_xlabel("time / plain encoder's (black: goal)")
-    times.set_xlim(right=1.15 * max(ratios))
-    times.legend(loc="lower right", fontsize=8)
-    peaks = [row["figures"]["peak GB"] for row in table]
-    above = [row["figures"]["GB above encoder"] for row in table]
-    memory.barh(names, peaks, color="tab:orange", label="above the encoder's peak")
+    times.barh(names, column(table, "whole / encoder"), color="tab:blue", label="decoder")
+    times.barh(names, column(table, "fast / plain encoder"), color="tab:cyan", label="encoder")
+    goals = [
+        (goal["bound"], place)
+        for place, row in enumerate(table)
+        for goal in row["goals"]
+        if goal["figure"] == "whole / encoder"
+    ]
+    for bound, place in goals:
+        times.plot([bound] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
+    times.plot([], [], color="black", linewidth=2, label="goal")
+    times.set_xlabel("time / the plain encoder's")
+    peaks, above = column(table, "peak GB"), column(table, "GB above encoder")
+    memory.barh(names, peaks, color="tab:orange", label="above it")
     floors = [peak - extra for peak, extra in zip(peaks, above, strict=True)]
     memory.barh(names, floors, color="moccasin", label="the encoder's peak")
     memory.set_xlabel("peak memory, GB")
-    memory.legend(loc="lower right", fontsize=8)
+    for axes in (times, memory):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     figure.savefig(file, dpi=150)
+
+
+def column(table: list[dict[str, Any]], name: str) -> list[float]:
+    """Return one figure of every row."""
+    return [row["figures"][name] for row in table]

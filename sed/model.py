@@ -77,6 +77,9 @@ class Segmentation:
 class SED(nn.Module):
     """The simple encoder-decoder for open-vocabulary segmentation (CVPR 2024, arXiv 2311.15537)."""
 
+    mixed_precision = True
+    """Whether a GPU computes in bfloat16 where that is safe."""
+
     def __init__(self, config: SEDConfig) -> None:
         super().__init__()
         self.config = config
@@ -277,9 +280,8 @@ class SED(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """Compute in bfloat16 where the hardware gains by it: on CUDA."""
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
-        )
+        enabled = self.mixed_precision and self.device.type == "cuda"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def check_text(self, text_NPD: Tensor) -> None:
         """Require embeddings of this model's shape."""

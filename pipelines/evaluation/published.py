@@ -99,7 +99,9 @@ def cell(scores: Sequence[Measured], dataset: str, rejection: str) -> str:
 def notes(scores: Sequence[Measured]) -> list[str]:
     """Return the sentences under the table."""
     parts = dict.fromkeys(
-        f"{one.dataset} {one.images} of {IMAGES[one.dataset]}" for one in scores if not one.complete
+        f"{one.images} of the {IMAGES[one.dataset]} of {one.dataset}"
+        for one in scores
+        if not one.complete
     )
     found = [f"{NOTHING} not published, or not measured in this run."]
     if parts:

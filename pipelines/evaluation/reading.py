@@ -1,7 +1,7 @@
 """First step of an evaluation: a photo and its mask are decoded and checked, on any CPU.
 
 Rows: `rows.PREPARED` in, `READ` out, in the same order. No row is dropped: what cannot be evaluated
-carries its error on.
+carries its error on, and so does a row that comes with one (the columns `rows.FAILURE`).
 
 Shapes: H W pixels.
 """
@@ -48,6 +48,8 @@ class Read:
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return what the model needs of an image, or why it cannot be evaluated."""
         found = {"image_id": row["image_id"]}
+        if row.get("error_type") is not None:
+            return found | {name: row[name] for name in ("error_type", "message")}
         try:
             with explained("photo"):
                 photo = decode_image(content(row["image"]))

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from sed.chunks import CUDA_ELEMENTS, slices
 from sed.class_attention import EPSILON, ClassAttention
 from sed.inference.kernels import linear
-from sed.inference.mlp import HIDDEN_ELEMENTS, Perceptron
+from sed.inference.mlp import Perceptron
 from sed.inference.parts import bucket_size
 from sed.inference.rewrites import affine, positive_features, stack, with_counters
+
+CPU_ELEMENTS = 2**19
+"""Elements of the hidden layer of a block of locations on a CPU; measured, as are its likes."""
 
 
 class FastClassAttention(nn.Module):
@@ -45,7 +48,7 @@ class FastClassAttention(nn.Module):
 
     def forward(self, x_MHWC: Tensor, counts: Sequence[int]) -> None:
         """Add to x what each pair learned from the other classes of its image."""
-        elements = HIDDEN_ELEMENTS if x_MHWC.device.type == "cpu" else CUDA_ELEMENTS
+        elements = CPU_ELEMENTS if x_MHWC.device.type == "cpu" else CUDA_ELEMENTS
         for x_NLC in x_MHWC.flatten(1, 2).split(list(counts)):
             num_classes, num_locations, dim = x_NLC.shape
             length = max(1, elements // (4 * bucket_size(num_classes) * dim))

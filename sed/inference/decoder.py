@@ -129,7 +129,13 @@ class FastDecoder(nn.Module):
         self.blocks = nn.ModuleList(FastBlock(plain.block(level)) for level in range(3))
         self.heads = nn.ModuleList(FastHead(head) for head in heads)
 
-    guide_by_image = Decoder.guide_by_image
+    def guide_by_image(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Return the projected encoder features at strides 16, 8 and 4, each image_BGHW."""
+        dtype = self.embed.weight.dtype
+        return [
+            F.relu(project(features.to(dtype)))
+            for project, features in zip(self.image_guidance, reversed(pyramid), strict=True)
+        ]
 
     def forward(
         self, scores_MHWP: Tensor, guidance: Sequence[Tensor], pairs: Pairs, rejection: Rejection

@@ -40,6 +40,7 @@ class FastSED(SED):
         if dtype != torch.float32:
             plain = copy.deepcopy(plain, {id(part): part for part in text_side(plain)})
         self.config, self.digest = plain.config, plain.digest
+        self.mixed_precision = plain.mixed_precision
         self.image_encoder: Any = FastImageEncoder(plain.image_encoder)
         self.text_encoder = FastTextEncoder(plain.text_encoder)
         self.embeddings = EmbeddingCache(self.text_encoder)

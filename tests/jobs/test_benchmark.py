@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from jobs import benchmark
 from jobs.benchmark import Args, cases
+from pipelines import suite
 from sed import SED, save_model
 from sed.config import nano
 
@@ -29,6 +31,8 @@ def checkpoint(tmp_path_factory):
             "--plot is a file in a folder that exists, got '/nowhere/memory.png'",
         ),
         ({"pipeline": True, "plot": "/tmp"}, "--plot is a file in a folder that exists"),
+        ({"suite": True, "pipeline": True}, "--suite and --pipeline measure different things"),
+        ({"suite": True, "output": __file__}, "--output is a folder, got the file"),
     ],
 )
 def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, checkpoint, capsys):
@@ -72,3 +76,28 @@ def test_each_case_is_measured_in_a_process_of_its_own(checkpoint, tmp_path, cap
     assert found["weights"] == "as given"
     assert found["class_name"]["seconds"]["class name"] > 0
     assert any("topk:1 forced 4" in line for line in lines)
+
+
+def test_the_suite_writes_its_table_as_json_and_as_a_picture(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
+    (row, *_) = suite.rows(checkpoint)
+    goal = suite.Goal(figure="peak GB", bound=100)
+    row = replace(row, case=replace(row.case, classes=2, warmup=0, repeats=1), goals=(goal,))
+    monkeypatch.setattr(suite, "rows", lambda *_: (row,))
+    monkeypatch.setattr(benchmark, "SCENES", 1)
+    benchmark.main(
+        Args(
+            model=checkpoint,
+            suite=True,
+            output=str(tmp_path / "out"),
+            mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        )
+    )
+    written = json.loads((tmp_path / "out" / "suite.json").read_text())
+    assert written["rows"][0]["figures"]["whole / encoder"] > 0
+    assert written["accuracy"][0]["form"] == "exact"
+    assert (tmp_path / "out" / "suite.png").stat().st_size > 1000
+    said = capsys.readouterr().out
+    assert "goal <= 100: met" in said
+    assert "1 of 1 goals met" in said

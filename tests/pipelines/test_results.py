@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation.tally import Tally
-from pipelines.results import Result, document, metrics, table
+from pipelines.evaluation.text import lines, table
+from pipelines.results import Result, document, metrics
 from tests.pipelines.evaluation.by_grey import labelled
 
 CLASSES = ["sand", "red ball", "blue ball"]
@@ -64,3 +65,14 @@ def test_a_lost_row_is_never_a_score():
     result.data = labelled(CLASSES, 2)
     with pytest.raises(AssertionError, match="2 images, but 1 rows"):
         result.finish()
+
+
+def test_broken_images_are_named_once_whatever_the_rejections():
+    results = [result_of([(0, 0)]), result_of([(0, 0)])]
+    errors = [{"image_id": f"photo-{i:02d}", "message": "the mask: x"} for i in range(22)]
+    for result in results:
+        result.errors = errors
+    text = lines(results, None, None)
+    assert text.count("  photo-00: the mask: x") == 1
+    assert "22 images of scenes-unseen could not be evaluated, in no score:" in text
+    assert text[-1] == "  and 2 more"

@@ -17,6 +17,7 @@ MEASURED = {
     "peak_memory_gb": 3.0,
     "encoder_memory_gb": 1.75,
     "load_average": 0.5,
+    "batch_size": 2,
 }
 
 
@@ -43,11 +44,22 @@ def test_the_table_holds_every_promise():
 
 
 def test_figures_are_ratios_memory_and_speed_up():
-    slower = {"case": MEASURED | {"seconds": {"whole": 8.0}}}
+    slower = {"case": MEASURED | {"seconds": {"whole": 4.0}, "batch_size": 1}}
     found = figures(MEASURED, slower)
     assert found["whole / encoder"] == 2.5
     assert found["GB above encoder"] == 1.25
-    assert found["speed-up"] == pytest.approx(1.6)
+    assert found["ms an image"] == pytest.approx(2500)
+    assert found["speed-up"] == pytest.approx(1.6), "of an image, whatever the batch"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_a_row_is_compared_with_stands_before_it(device):
+    names = []
+    for row in suite.rows("base", device):
+        assert row.speedup_of in ["", *names]
+        assert row.case.device == device
+        names.append(row.name)
+    assert len(set(names)) == len(names)
 
 
 def test_a_missed_goal_is_said_beside_what_was_measured():

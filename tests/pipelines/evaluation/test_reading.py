@@ -1,7 +1,8 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipelines.evaluation.reading import decode_image
+from pipelines.evaluation.reading import Read, decode_image
 from pipelines.masks import to_png
 from tests.fakes import encoded, plain_image
 from tests.pipelines.evaluation.by_grey import halves, read_all, row
@@ -62,6 +63,15 @@ def test_what_is_broken_says_so_and_harms_nobody_else(case):
     assert table["error_type"].to_pylist() == [None, kind, None]
     assert words in table["message"][1].as_py()
     assert table["pixels"][1].as_py() is None
+
+
+def test_a_row_that_comes_with_an_error_keeps_it():
+    good = row(*halves(), 2, "good") | {"error_type": None, "message": None}
+    bad = {"image_id": "bad", "error_type": "NotFound", "message": "no such file"}
+    step = Read(short_side=256, long_side=1024, num_classes=2)
+    table = step(pa.Table.from_pylist([good, bad]))
+    assert table["error_type"].to_pylist() == [None, "NotFound"]
+    assert table["message"].to_pylist() == [None, "no such file"]
 
 
 def test_a_mask_may_be_smaller_than_its_photo():

@@ -56,7 +56,7 @@ def test_classes_that_fill_up_are_not_looked_at(model):
 
 def test_survivors_that_vary_are_compiled_a_few_times_only(monkeypatch):
     monkeypatch.setattr(parts, "CPU_ELEMENTS", 2**40)  # one part, as on a GPU
-    monkeypatch.setattr(class_attention, "HIDDEN_ELEMENTS", 2**40)
+    monkeypatch.setattr(class_attention, "CPU_ELEMENTS", 2**40)
     torch.manual_seed(8)
     plain = SED(nano()).eval().requires_grad_(False)
     compiled, graphs = FastSED(plain), []

@@ -6,8 +6,9 @@ import torch
 import sed
 from sed.config import nano
 from sed.decoder import Pairs
-from sed.inference import mlp, parts
+from sed.inference import class_attention, kernels, mlp, parts
 from sed.inference.model import FastSED
+from sed.inference.parts import cut
 from sed.inference.text import Beginnings
 from sed.model import SED
 from sed.rejection import Rejection
@@ -62,6 +63,7 @@ def test_a_small_cache_changes_nothing(fast, images, monkeypatch):
     expected = fast(images, text_NPD)
     monkeypatch.setattr(parts, "CPU_ELEMENTS", 1)
     monkeypatch.setattr(mlp, "HIDDEN_ELEMENTS", 2**14)
+    monkeypatch.setattr(class_attention, "CPU_ELEMENTS", 2**14)
     torch.testing.assert_close(fast(images, text_NPD), expected, **CLOSE)
 
 
@@ -130,8 +132,38 @@ def test_bfloat16_is_near_and_leaves_the_plain_model_alone(plain, fast, images):
     assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
     assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
     torch.testing.assert_close(fast(images, text_NPD), plain(images, text_NPD), **CLOSE)
+    essence = plain.condense(plain.encode(images))
+    for features in (plain.encode(images), essence):
+        half.decode(features, text_NPD)
     kept = half.score(images, text_NPD, Rejection.parse("fixed:3"))
     assert all(len(one.candidates_K) == 3 for one in kept)
+
+
+def test_autocast_is_near_as_on_a_gpu(plain, fast, images, monkeypatch):
+    """The operators and types of a GPU, on a CPU: public operators, bfloat16 by autocast."""
+    monkeypatch.setattr(kernels, "FUSED", False)
+    monkeypatch.setattr(parts, "cut", cut_as_on_a_gpu)
+    text_NPD = plain.embed_classes(CLASSES)
+    expected = plain(images, text_NPD)
+    monkeypatch.setattr(FastSED, "autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    difference = (fast(images, text_NPD) - expected).abs()
+    assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
+    kept = fast.score(images, text_NPD, Rejection.parse("fixed:3+topk:1"))
+    assert all(0 < len(one.candidates_K) <= 3 for one in kept)
+
+
+def cut_as_on_a_gpu(counts, elements_each, _, **options):
+    return cut(counts, elements_each, torch.device("cuda"), **options)
+
+
+def test_pairs_of_several_images_may_go_through_a_step_together(plain, fast, images, monkeypatch):
+    monkeypatch.setattr(parts, "cut", cut_as_on_a_gpu)
+    text_NPD, policy = plain.embed_classes(CLASSES), Rejection.parse("topk:1")
+    for expected, found in zip(
+        plain.score(images, text_NPD, policy), fast.score(images, text_NPD, policy), strict=True
+    ):
+        assert torch.equal(found.candidates_K, expected.candidates_K)
+        torch.testing.assert_close(found.logits_KHW, expected.logits_KHW, **CLOSE)
 
 
 def test_bfloat16_is_refused_where_it_would_have_no_effect():
