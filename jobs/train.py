@@ -100,7 +100,7 @@ def finish_run(args: Args, plan: "Plan", run_id: str | None, trained: "Trained")
     with tracking.run(plan.mlflow_uri, args.experiment, "train", run_id=run_id) as run:
         run.artifact(trained.path, "model")
         if args.register:
-            return tracking.register_model(run, trained.path, args.register)
+            return tracking.register_model(run, trained.path, args.register, plan.classes)
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pipelines import tracking
+from pipelines import scenes, tracking
 from pipelines.augment import Augmentation
 from pipelines.curriculum import Curriculum
 from pipelines.datasets import check as check_dataset
@@ -69,6 +69,11 @@ class Plan:
             batch_size=self.config.batch_size,
             max_steps=self.config.max_steps,
         )
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of what the model learns to label."""
+        return scenes.vocabulary() if self.source is None else list(self.source.classes)
 
     @property
     def data_facts(self) -> tuple[str, str]:

@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import ray
 import ray.train.torch
 import torch
 from ray.train.collective import broadcast_from_rank_zero
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ def place(config: TrainConfig, objective: Objective) -> torch.nn.Module:
 def restore(trainee: Trainee, store: Store) -> int:
     """Load the newest checkpoint, the same on every worker; return the steps it has taken."""
     newest = store.newest() if ray.train.get_context().get_world_rank() == 0 else None
-    saved: Saved | None = broadcast_from_rank_zero(newest)
+    saved: Saved | None = tell_all(newest)
     if saved is None:
         return 0
     logger.info("Going on from %s", saved.place.uri)
@@ -121,8 +124,16 @@ def share_stream(plan: "Dataset | None", world_size: int) -> "DataIterator | Non
     rank = ray.train.get_context().get_world_rank()
     if rank == 0 and plan is not None:
         streams = plan.streaming_split(world_size, equal=False)
-    streams = broadcast_from_rank_zero(streams)
+    streams = tell_all(streams)
     return streams[rank] if streams is not None else None
+
+
+def tell_all(value: T) -> T:
+    """Return what rank 0 has, on every worker; all must ask."""
+    # Ray Train warns of more than a kilobyte: what travels is where it lies.
+    rank = ray.train.get_context().get_world_rank()
+    references: Any = broadcast_from_rank_zero([ray.put(value)] if rank == 0 else None)
+    return ray.get(references[0])
 
 
 class Loop:

@@ -36,9 +36,7 @@ def test_between_two_cuts_no_piece_is_read_that_others_need():
     assert cuts[-1] == 40
     assert len(cuts) > 4
     for start in (0, 20):
-        ranges = [
-            (a, b) for a, b in itertools.pairwise(cuts) if start <= a < start + 20
-        ]
+        ranges = [(a, b) for a, b in itertools.pairwise(cuts) if start <= a < start + 20]
         readers = Counter(
             piece for a, b in ranges for piece in {ORDER.place(number)[1] for number in range(a, b)}
         )
