@@ -13,7 +13,7 @@ from pipelines.train_step import LossNotFiniteError, train_step
 from pipelines.trainee import Trainee
 from tests.training import make_config, steps_of
 
-CONFIG = make_config(max_steps=3)
+CONFIG = make_config(max_steps=3, batch_size=8)
 
 
 def make_trainee(config, place=lambda objective: objective):
@@ -41,7 +41,8 @@ def run_worker(rank, world_size, config, port, results):
 
 
 def run_workers(world_size, config, port):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipelines.trainee", "tests.training"])  # imported once
     results = context.Queue()
     processes = [
         context.Process(target=run_worker, args=(rank, world_size, config, port, results))
@@ -80,7 +81,7 @@ def assert_same(losses, weights, alone):
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_workers_together_take_the_step_of_one_with_the_whole_batch(alone, world_size):
-    """Three workers share four images unevenly, in two parts each."""
+    """Two have four images each; three share the eight unevenly, in two parts each."""
     config = dataclasses.replace(CONFIG, accumulate=world_size - 1)
     found = run_workers(world_size, config, free_port())
     assert found[0][1] == found[-1][1], "every worker knows the loss of all"
