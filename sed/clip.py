@@ -1,9 +1,11 @@
 """The CLIP weights that training base or large starts from (section 2 of the specification)."""
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +22,10 @@ REPOSITORIES = {
     "large": "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
 }
 """On the Hugging Face hub: the weights that the published models were trained from."""
+
+HUB = "https://huggingface.co"
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+"""Variables that say that others look addresses up."""
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -54,19 +60,33 @@ def download(preset: str) -> Path:
     Raises:
         FileNotFoundError: The hub does not give it.
     """
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    repository, reason = REPOSITORIES[preset], ""
-    for name in FILES:
+    repository, reason = REPOSITORIES[preset], "the hub cannot be reached"
+    for name in FILES if is_reachable(os.environ.get("HF_ENDPOINT", HUB)) else ():
         try:
             return Path(hf_hub_download(repository, name))
-        except Exception as error:
+        except EntryNotFoundError:
+            reason = f"there is no {' or '.join(FILES)}"
+        except Exception as error:  # the hub and its transports raise many kinds
             reason = str(error).splitlines()[0]
+            break
     raise FileNotFoundError(
         f"--model {preset} starts from the CLIP weights {repository}, which are neither in the "
         f"hub's cache nor to be had ({reason}); give their file by --clip-weights"
     )
+
+
+def is_reachable(url: str) -> bool:
+    """Say whether a server has an address; the hub's client takes a minute to find out."""
+    if any(os.environ.get(name) for name in PROXIES):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def check_clip(config: SEDConfig, path: Path) -> None:
