@@ -26,6 +26,11 @@ MAX_FAILURES = 16
 """Times that a training is taken up again after a worker died, in one run of the job; nodes that
 are taken back are not counted."""
 
+DATA_CPUS = 2
+"""Logical CPUs that are left to Ray Data at least."""
+
+FEW_CPUS = 0.1
+
 RESIZE_SECONDS = 30.0
 """Between two looks at whether there is room for more workers."""
 
@@ -58,9 +63,7 @@ class Crew:
 
     def scaling(self, cpus: int) -> ScalingConfig:
         """Return what Ray Train is told, in a cluster of so many CPUs."""
-        # Workers must never hold every CPU: nothing would be left to read with.
-        spare = cpus > self.most or self.least < self.most
-        each: dict[str, float] = {"CPU": 1 if spare else 0.5}
+        each = {"CPU": self.cpus_each(cpus)}
         if self.use_gpu:
             each["GPU"] = 1
         return ScalingConfig(
@@ -69,6 +72,17 @@ class Crew:
             resources_per_worker=each,
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         )
+
+    def cpus_each(self, cpus: int) -> float:
+        """Return the logical CPUs of a worker.
+
+        Workers must never hold so many that too few are left to read with: the training would hang.
+        Without GPUs a group that may change its size takes hardly any, as nodes may go.
+        """
+        left = cpus - DATA_CPUS
+        if left >= self.most and (self.use_gpu or self.least == self.most):
+            return 1
+        return max(FEW_CPUS, left / self.most if self.least == self.most else 0)
 
 
 @dataclass(frozen=True)

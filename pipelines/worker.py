@@ -56,7 +56,8 @@ class Setup:
 
     config: TrainConfig
     output: Location
-    tracker: Tracker
+    tracker: Tracker | None = None
+    """Where rank 0 writes its curves; None: nowhere."""
     threads: int = 1
     """CPU threads of each worker, at most."""
     upkeep: Upkeep = field(default_factory=Upkeep)

@@ -1,4 +1,4 @@
-"""What really dies in a training: a worker, a node, the driver; and a loss that is no number."""
+"""What really dies in a training: a worker, the driver; and a loss that is no number."""
 
 import multiprocessing
 import os
@@ -34,7 +34,7 @@ def cluster():
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ.pop("RAY_ADDRESS", None)
     head = {
-        "num_cpus": 2,
+        "num_cpus": 4,
         "include_dashboard": False,
         "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 10},
     }
@@ -141,7 +141,12 @@ def test_a_training_whose_worker_and_driver_are_killed_equals_an_undisturbed_one
 
 def test_a_loss_that_is_no_number_stops_the_training_and_leaves_what_was_good(cluster, tmp_path):
     training = Training(
-        cluster, str(tmp_path / "run"), tmp_path / "trace", seconds=0.0, spoil_step=EVERY + 1
+        cluster,
+        str(tmp_path / "run"),
+        tmp_path / "trace",
+        tracking="http://127.0.0.1:9",  # nobody is there: no reason to stop
+        seconds=0.0,
+        spoil_step=EVERY + 1,
     )
     process = training.start()
     process.join(DEADLINE)
@@ -149,21 +154,3 @@ def test_a_loss_that_is_no_number_stops_the_training_and_leaves_what_was_good(cl
     assert training.saved() == [EVERY]
     assert len(training.steps()) == 2 * (EVERY + 2), "it was not tried again"
     assert not (tmp_path / "run" / "model.safetensors").exists()
-
-
-def test_a_range_of_workers_goes_on_with_fewer_when_a_node_dies(cluster, tmp_path):
-    node = cluster.add_node(num_cpus=2)
-    cluster.wait_for_nodes()
-    training = Training(
-        cluster, str(tmp_path / "run"), tmp_path / "trace", workers="1:3", seconds=0.5
-    )
-    process = training.start()
-    training.wait_for(process, EVERY + 2)
-    cluster.remove_node(node, allow_graceful=False)
-    process.join(DEADLINE)
-    assert process.exitcode == 0
-    sizes = [workers for _, _, workers, _, _ in training.steps()]
-    assert sizes[0] > sizes[-1]
-    wanted, _ = undisturbed()
-    last = training.losses()[STEPS - 1][-1]
-    assert last == pytest.approx(wanted[-1], rel=1e-2)

@@ -14,7 +14,8 @@ from pipelines.journal import Tracker
 from pipelines.storage import locate
 from pipelines.train import Crew, train
 from pipelines.worker import Setup, Upkeep
-from tests.training import CLASSES, make_config, make_ingest
+from tests.drawn_pieces import CLASSES
+from tests.training import make_config, make_ingest
 
 STEPS = 16
 EVERY = 4
@@ -66,16 +67,16 @@ def traced_config(trace, **changes):
     return TracedConfig(**{**values, **changes})
 
 
-def run(address, output, trace, workers="2", environment=None, **changes):
-    """Train; the tracking server is dead."""
+def run(address, output, trace, tracking=None, environment=None, **changes):
+    """Train with two workers."""
     os.environ |= environment or {}
     ray.init(address=address, log_to_driver=True)
     config = traced_config(trace, **changes)
     setup = Setup(
         config=config,
         output=locate(output),
-        tracker=Tracker("http://127.0.0.1:9", "test", None),
+        tracker=Tracker(tracking, "test", None) if tracking else None,
         upkeep=Upkeep(checkpoint_every=EVERY, log_every=1),
         ingest=make_ingest(config),
     )
-    train(setup, Crew.parse(workers))
+    train(setup, Crew.parse("2"))

@@ -1,46 +1,13 @@
-"""A tiny dataset with masks, and the published recipe on it."""
-
-from dataclasses import dataclass
+"""The published recipe on a tiny dataset."""
 
 import numpy as np
+import pyarrow as pa
 
-from pipelines import scenes
 from pipelines.augment import Augmentation
 from pipelines.finetune import FinetuneConfig
 from pipelines.ingest import Ingest, MakeExamples, ReadSamples
-from pipelines.masks import index_png, to_png
-from pipelines.pieces import broken
 from pipelines.sampling import Sharing
-
-CLASSES = ("grass", "sky", "red ball", "water", "sand")
-SIZE = 64
-
-
-@dataclass(frozen=True)
-class DrawnPieces:
-    """Photos that are drawn from their number."""
-
-    lengths: tuple[int, ...] = (3, 4, 2)
-    damaged: tuple[int, ...] = ()
-    """Numbers of photos that are cut short."""
-
-    def read(self, piece, rows):
-        first = sum(self.lengths[:piece])
-        return [self.row(first + row) for row in rows]
-
-    def row(self, number):
-        if number in self.damaged and number % 2:
-            return broken(f"photo {number}", "it is gone")
-        scene = scenes.draw(3, number, split="train", size=SIZE)
-        mask_HW = scene.mask_HW % len(CLASSES)
-        mask_HW[:4] = 255
-        photo = to_png(scene.image_HW3)
-        return {
-            "image": photo[:100] if number in self.damaged else photo,
-            "mask": index_png(mask_HW, len(CLASSES)),
-            "image_id": f"photo {number}",
-            "error": None,
-        }
+from tests.drawn_pieces import CLASSES, SIZE, DrawnPieces
 
 
 def make_config(**changes):
@@ -82,8 +49,6 @@ class Stream:
         assert batch_size == share
         make = MakeExamples(ingest.augmentation, ingest.num_classes, ingest.seed)
         read = ReadSamples(ingest.pieces, ingest.order, self.sharing)
-        import pyarrow as pa
-
         for step in range(self.first_step, ingest.max_steps):
             stretch = pa.table({"first": [step], "last": [step + 1]})
             table = make(read(stretch))

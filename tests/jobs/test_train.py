@@ -106,10 +106,16 @@ def test_an_output_of_another_training_is_refused(tmp_path, capsys):
 def test_a_range_of_workers_is_elastic():
     assert Crew.parse("4") == Crew(4, 4)
     assert Crew.parse("4").scaling(cpus=8).num_workers == 4
-    elastic = Crew.parse("1:4", use_gpu=True).scaling(cpus=2)
+    elastic = Crew.parse("1:4", use_gpu=True).scaling(cpus=16)
     assert elastic.num_workers == (1, 4)
     assert elastic.resources_per_worker == {"CPU": 1, "GPU": 1}
-    assert Crew.parse("2").scaling(cpus=2).resources_per_worker == {"CPU": 0.5}
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "4", "8", "1:8"])
+@pytest.mark.parametrize("cpus", [2, 4, 8])
+def test_workers_leave_cpus_to_read_with(workers, cpus):
+    crew = Crew.parse(workers)
+    assert crew.cpus_each(cpus) * crew.most <= max(cpus - 2, 0.8)
 
 
 @pytest.mark.ray
@@ -123,7 +129,7 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
         validation=((labels,),),
         crop_size=64,
         max_steps=3,
-        workers="2",
+        workers="1:2",
         log_every=1,
         precision="fp32",
         mlflow_uri=uri,

@@ -9,7 +9,8 @@ from pipelines.augment import NO_CLASS
 from pipelines.feed import Feed, parts, read_steps
 from pipelines.ingest import decode_labels
 from pipelines.masks import index_png
-from tests.training import DrawnPieces, Stream, make_config, make_ingest, pixels_by_number, steps_of
+from tests.drawn_pieces import DrawnPieces
+from tests.training import Stream, make_config, make_ingest, pixels_by_number, steps_of
 
 CONFIG = make_config()
 
