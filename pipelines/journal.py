@@ -111,9 +111,11 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 
 @contextmanager
-def journal(tracker: Tracker, config: TrainConfig, *, rank: int, every: int) -> Iterator[Journal]:
+def journal(
+    tracker: Tracker | None, config: TrainConfig, *, rank: int, every: int
+) -> Iterator[Journal]:
     """Open the journal of a worker; only rank 0 writes to MLflow."""
-    if rank != 0:
+    if rank != 0 or tracker is None:
         yield Journal(None, config, every)
         return
     with tracking.run(tracker.uri, tracker.experiment, "train", {}, run_id=tracker.run_id) as run:
