@@ -38,7 +38,8 @@ class SystemMetrics:
 
 def sample() -> dict[str, float]:
     """Return the usage of this machine and of its GPUs now."""
-    import psutil  # pyright: ignore[reportMissingModuleSource]  comes with Ray
+    import ray  # noqa: F401  brings psutil along
+    import psutil  # noqa: I001  # pyright: ignore[reportMissingModuleSource]
 
     memory = psutil.virtual_memory()
     own = psutil.Process(os.getpid()).memory_info().rss
