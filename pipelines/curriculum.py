@@ -134,13 +134,16 @@ class CurriculumObjective(Objective):
             for dim in dims
         )
 
-    def forward(self, images_BHW3: Tensor, labels_BHW: Tensor, step: int) -> dict[str, Tensor]:
+    def forward(
+        self, images_BHW3: Tensor, labels_BHW: Tensor, step: int, numbers: Sequence[int] = ()
+    ) -> dict[str, Tensor]:
         """Return the losses to sum.
 
         Args:
             images_BHW3: uint8.
             labels_BHW: Class of the scenes of each pixel.
             step: Number of the training step: it decides the phase, and seeds what is asked.
+            numbers: Not needed here.
         """
         rng = np.random.default_rng([step])
         images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 255

@@ -55,7 +55,12 @@ def share_weights(source: str) -> Weights:
     """
     if source == "nano":
         return Weights(source, "", None)
-    path = sed.check_source(source).absolute()
+    return share_file(sed.check_source(source))
+
+
+def share_file(path: Path) -> Weights:
+    """Make the file of a checkpoint readable on every node of the cluster."""
+    path = path.absolute()
     joined = bool(os.environ.get("RAY_ADDRESS"))
     content = ray.put(np.fromfile(path, dtype=np.uint8)) if joined else None
     return Weights(str(path), file_digest(path), content)

@@ -170,15 +170,26 @@ def save_model(model: "SED", path: str | Path, *, dtype: torch.dtype = torch.flo
         path: The file; its folder is made.
         dtype: Type of the stored weights; float16 halves the file.
     """
+    return save_state(model.state_dict(), model.config, path, dtype=dtype)
+
+
+def save_state(
+    state: Mapping[str, Tensor],
+    config: SEDConfig,
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the weights of a model of these sizes as `save_model` does; return their path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
-        for name, tensor in model.state_dict().items()
+    stored = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in state.items()
     }
-    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(model.config))}
+    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(config))}
     draft = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, draft, metadata)
+    save_file(stored, draft, metadata)
     draft.replace(path)
     return path
 

@@ -1,8 +1,16 @@
-"""Models by name: a checkpoint becomes a version of a registered model, and comes back from it."""
+"""Models by name: a checkpoint becomes a version of a registered model, and comes back from it.
 
+A version is a folder in MLflow's own format, so that `mlflow.pyfunc.load_model` reads it, too.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipelines.tracking.code import ROOT
 from pipelines.tracking.run import Run
 from pipelines.tracking.store import connect, redacted, resolve_uri, sentence
 
@@ -11,6 +19,17 @@ if TYPE_CHECKING:
 
 FOLDER = "checkpoint"
 """Where in a run's artifacts its checkpoint lies."""
+
+REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "safetensors",
+    "pillow",
+)
+"""Packages that a registered model needs where it is served."""
 
 
 def resolve_model(source: str, uri: str | None = None) -> str:
@@ -59,8 +78,16 @@ def parse(client: "MlflowClient", source: str) -> tuple[str, str]:
     return name, version
 
 
-def register_model(run: Run, checkpoint_path: str | Path, name: str) -> str | None:
+def register_model(
+    run: Run, checkpoint_path: str | Path, name: str, classes: Sequence[str] = ()
+) -> str | None:
     """Upload a checkpoint to the run and make it the next version of a registered model.
+
+    Args:
+        run: Where it comes from.
+        checkpoint_path: One file of weights.
+        name: Of the registered model.
+        classes: What it labels where `mlflow.pyfunc` is asked for nothing else.
 
     Returns:
         models:/NAME/VERSION, or None where MLflow could not be reached.
@@ -69,7 +96,10 @@ def register_model(run: Run, checkpoint_path: str | Path, name: str) -> str | No
     def register(client: "MlflowClient", run_id: str) -> str:
         from mlflow import MlflowException
 
-        client.log_artifact(run_id, str(checkpoint_path), FOLDER)
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(folder) / FOLDER
+            write_package(Path(checkpoint_path), package, classes)
+            client.log_artifacts(run_id, str(package), FOLDER)
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -80,3 +110,36 @@ def register_model(run: Run, checkpoint_path: str | Path, name: str) -> str | No
         return f"models:/{name}/{version.version}"
 
     return run.attempt(f"register {name}", register)
+
+
+def write_package(checkpoint: Path, folder: Path, classes: Sequence[str]) -> None:
+    """Write a model as MLflow reads it: the weights, `served_model.py`, and the code of `sed`."""
+    from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    names: Any = list(classes)
+    params = [
+        ParamSpec("classes", DataType.string, names or [""], shape=(-1,)),
+        ParamSpec("rejection", DataType.string, "none"),
+    ]
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        outputs=Schema(
+            [ColSpec(DataType.binary, "labels"), ColSpec(DataType.double, "confidence")]
+        ),
+        params=ParamSchema(params),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        code = Path(scratch) / "sed"
+        # Without the bundled weights: the version has its own.
+        shutil.copytree(ROOT / "sed", code, ignore=shutil.ignore_patterns("weights", "__pycache__"))
+        logging.getLogger("mlflow.models").setLevel(logging.ERROR)
+        pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(code)],
+            signature=signature,
+            pip_requirements=list(REQUIREMENTS),
+        )

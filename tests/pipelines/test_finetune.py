@@ -3,31 +3,17 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 import sed
-from pipelines.finetune import (
-    NO_CLASS,
-    FinetuneConfig,
-    Resize,
-    augment,
-    build_optimizer,
-    nearest,
-    translate,
-    unpack,
-)
-from pipelines.masks import to_png
-from pipelines.train import learning_rate
+from pipelines.augment import NO_CLASS, Augmentation
+from pipelines.finetune import FinetuneConfig, build_optimizer
 from sed.checkpoint import OFFICIAL_PREFIX, official_name
-from sed.config import base
+from sed.config import base, large
 
 CLASSES = ("grass", "sky", "red ball", "water", "sand")
-CONFIG = FinetuneConfig(
-    model="nano", dataset="labels=x", data_digest="d", classes=CLASSES, crop_size=64
-)
+CONFIG = FinetuneConfig(model="nano", dataset="labels=x", data_digest="d", classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -35,64 +21,33 @@ def objective():
     return CONFIG.build_objective(CONFIG.build_model())
 
 
-def numbered(height, width):
-    """An image whose pixels say where they are, and a mask that says it too."""
-    places = np.arange(height * width).reshape(height, width)
-    return np.stack([places % 251, places // 251, places * 0], axis=2).astype(np.uint8), places
-
-
-@pytest.mark.parametrize("size", [(7, 5), (3, 11), (40, 40), (13, 27)])
-def test_masks_are_resized_as_torch_does(size):
-    mask_HW = np.random.default_rng(0).integers(0, 9, (13, 27))
-    wanted = F.interpolate(torch.from_numpy(mask_HW)[None, None].float(), size, mode="nearest")
-    assert (nearest(mask_HW, *size) == wanted[0, 0].numpy()).all()
-
-
-def test_a_crop_keeps_image_and_mask_together():
-    image_HW3, labels_HW = numbered(50, 70)
-    tops, flips = set(), set()
-    for seed in range(20):
-        crop, labels = augment(image_HW3, labels_HW, 32, np.random.default_rng(seed))
-        assert crop.shape == (32, 32, 3)
-        assert (crop[..., 0] == labels % 251).all()
-        assert (crop[..., 1] == labels // 251).all()
-        tops.add(int(labels.min()) // 70)
-        flips.add(bool(labels[0, 0] > labels[0, 1]))
-    assert len(tops) > 5
-    assert flips == {False, True}
-
-
-def test_what_is_smaller_than_the_crop_is_padded_right_and_below():
-    image_HW3, labels_HW = numbered(20, 70)
-    crop, labels = augment(image_HW3, labels_HW, 32, np.random.default_rng(0))
-    assert crop.shape == (32, 32, 3)
-    assert (crop[20:] == 128).all()
-    assert (labels[20:] == NO_CLASS).all()
-    assert (labels[:20] >= 0).all()
-
-
-def test_rows_are_decoded_resized_and_freed_of_the_ignore_value():
-    mask_HW = np.zeros((30, 60), np.uint8)
-    mask_HW[:, :30], mask_HW[:10] = 2, 255
-    photo = np.full((30, 60, 3), 9, np.uint8)
-    row = {"image": {"bytes": to_png(photo)}, "mask": {"bytes": to_png(mask_HW)}}
-    image_HW3, labels_HW = unpack(Resize(64, ignore=255).resize(row))
-    assert image_HW3.shape == (64, 128, 3)
-    assert (image_HW3 == 9).all()
-    assert (labels_HW == NO_CLASS).mean() == pytest.approx(1 / 3, abs=0.02)
-    assert (labels_HW[30:, :64] == 2).all()
-    assert (labels_HW[30:, 64:] == 0).all()
-
-
-def test_all_classes_are_asked_or_those_shown_and_others(objective):
-    labels_BHW = torch.tensor([[[4, NO_CLASS], [1, 1]]])
-    assert objective.ask(labels_BHW, 0).tolist() == [0, 1, 2, 3, 4]
+def test_all_classes_are_asked_or_those_an_image_shows_and_others(objective):
+    labels_BHW = torch.tensor([[[4, NO_CLASS], [1, 1]], [[0, 0], [0, 0]]])
+    assert objective.ask(labels_BHW, [0, 1]).tolist() == [[0, 1, 2, 3, 4]] * 2
     few = dataclasses.replace(CONFIG, max_asked=3).build_objective(objective.model)
-    asked = [few.ask(labels_BHW, step).tolist() for step in range(8)]
-    assert all(len(one) == 3 and {1, 4} <= set(one) and one == sorted(one) for one in asked)
-    assert len({tuple(one) for one in asked}) > 1
-    class_K = torch.tensor([1, 3, 4])
-    assert translate(labels_BHW, class_K).tolist() == [[[2, NO_CLASS], [0, 0]]]
+    asked = [few.ask(labels_BHW, [number, 100 + number]).tolist() for number in range(8)]
+    for first, second in asked:
+        assert len(first) == len(second) == 3
+        assert {1, 4} <= set(first)
+        assert 0 in second
+        assert first == sorted(first)
+    assert len({tuple(first) for first, _ in asked}) > 1
+    assert few.ask(labels_BHW[1:], [103]).tolist() == [asked[3][1]], "whatever shares its batch"
+    one = dataclasses.replace(CONFIG, max_asked=1).build_objective(objective.model)
+    assert one.ask(labels_BHW[:1], [0]).tolist() == [[1]], "what fills most of the image"
+
+
+def test_classes_that_are_not_asked_of_an_image_are_no_part_of_its_loss(objective):
+    """Two images that are asked different classes have the mean of their losses."""
+    few = dataclasses.replace(CONFIG, max_asked=2).build_objective(objective.model).train()
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    labels = torch.tensor([1, 4]).view(2, 1, 1).expand(2, 64, 64)
+    with torch.no_grad():
+        both = few(images, labels, 0, [0, 1])
+        alone = [few(images[i : i + 1], labels[i : i + 1], 0, [i]) for i in range(2)]
+    for name, loss in both.items():
+        wanted = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(loss, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_only_image_encoder_and_decoder_learn(objective):
@@ -112,7 +67,7 @@ def test_only_image_encoder_and_decoder_learn(objective):
 def test_the_learning_rate_is_the_published_one(shared_dir):
     wanted = json.loads((shared_dir / "spec/lr_schedule.json").read_text())
     for step, rate in wanted.items():
-        assert learning_rate(CONFIG, int(step)) == pytest.approx(rate, rel=1e-9, abs=1e-15)
+        assert CONFIG.rate(int(step)) == pytest.approx(rate, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.weights
@@ -139,3 +94,21 @@ def test_the_optimizer_has_the_published_groups(shared_dir):
         assert list(group["betas"]) == wanted[name]["betas"]
         assert group["eps"] == wanted[name]["eps"]
     assert CONFIG.clip_norm == 0.01
+
+
+def test_the_defaults_are_the_published_recipe():
+    assert (CONFIG.max_steps, CONFIG.batch_size, CONFIG.warmup_steps) == (80_000, 4, 0)
+    assert (CONFIG.accumulate, CONFIG.ema_decay, CONFIG.recompute) == (1, 0.0, False)
+    assert CONFIG.augmentation == Augmentation(
+        short_sides=(768,), long_side=2666, crop_size=768, max_class_area=1.0
+    )
+    assert (large().drop_path, large().head_dropout, base().drop_path) == (0.1, 0.1, 0.0)
+
+
+def test_large_drops_what_the_published_one_drops():
+    with torch.device("meta"):
+        visual = sed.SED(large()).image_encoder.visual
+    assert visual.head.mlp.drop1.p == pytest.approx(0.1)
+    blocks = [block for stage in visual.trunk.stages for block in stage.blocks]
+    drops = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
+    assert drops == pytest.approx([0.1 * index / 35 for index in range(36)])
