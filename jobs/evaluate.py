@@ -80,7 +80,6 @@ def check(args: Args) -> Plan:
         raise ValueError("no dataset given; try --dataset scenes")
     for name, uri in datasets:
         available.check(name, uri)
-    rejections = [sed.Rejection.parse(text) for text in chain.from_iterable(args.rejection)]
     for name, number in [("limit", args.limit), ("batch-size", args.batch_size)]:
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1 image, got {number}")
@@ -92,6 +91,10 @@ def check(args: Args) -> Plan:
     if args.output is not None:
         locate(args.output)
     mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
+    rejections = [
+        sed.Rejection.parse(tracking.resolve_rejection(text, mlflow_uri))
+        for text in chain.from_iterable(args.rejection)
+    ]
     checkpoint = tracking.resolve_model(args.model, mlflow_uri)
     digest = file_digest(check_source(checkpoint))
     texts = list(dict.fromkeys(map(str, rejections))) or ["none"]

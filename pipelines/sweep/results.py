@@ -100,7 +100,8 @@ def table(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{sign}{on_front}{one['rejection']:<{width}} {one['cost']:>7.4f} {one['miou']:>7.2f} "
             f"{one['drop_points']:>7.2f} {interval:>16} "
-            f"{1000 * one['alone_decoder_seconds']:>11.1f} {one['alone_images_per_second']:>9.2f}   {kept:<14} {one['recall'][-1]:>7.3f}"
+            f"{1000 * one['alone_decoder_seconds']:>11.1f} {one['alone_images_per_second']:>9.2f}"
+            f"   {kept:<14} {one['recall'][-1]:>7.3f}"
         )
     return [*lines, "* chosen, + on the front"]
 

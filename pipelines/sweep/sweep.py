@@ -14,7 +14,7 @@ from typing import Any, cast
 import ray
 from ray import tune
 
-from pipelines.cluster import embed_once
+from pipelines.cluster import choose_pool, embed_once
 from pipelines.labeller import LoadModel
 from pipelines.storage import Location
 from pipelines.sweep.plan import STATE_FILE, Plan
@@ -53,7 +53,9 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
     """
     start = time.monotonic()
     pool = plan.config.pool()
-    encoded = encode(plan.data, load_model, pool, plan.config.batch_size)
+    # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
+    encoders = choose_pool(None, plan.config.gpus_per_trial)
+    encoded = encode(plan.data, load_model, encoders, plan.config.batch_size)
     for message in encoded.broken:
         logger.warning("left out: %s", message)
     bench = Bench(

@@ -4,8 +4,16 @@ A run that cannot be recorded never ends a job: what fails here is a warning. On
 rank 0) writes. MLflow takes seconds to import, so it is imported when the first run starts.
 """
 
-from pipelines.tracking.registry import register_model, resolve_model
+from pipelines.tracking.registry import register_model, resolve_model, resolve_rejection
 from pipelines.tracking.run import Run, run
 from pipelines.tracking.store import redacted, resolve_uri
 
-__all__ = ["Run", "redacted", "register_model", "resolve_model", "resolve_uri", "run"]
+__all__ = [
+    "Run",
+    "redacted",
+    "register_model",
+    "resolve_model",
+    "resolve_rejection",
+    "resolve_uri",
+    "run",
+]
