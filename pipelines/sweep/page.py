@@ -74,7 +74,7 @@ def render(result: Mapping[str, Any]) -> str:
         kinds={one["rejection"]: kind_of(one, result) for one in trials},
         charts=charts,
         chosen=None if result["chosen"] is None else named(result, [result["chosen"]])[0],
-        none=named(result, ["none"])[0],
+        unrejected=named(result, ["none"])[0],
         sentence=sentence(result),
         width=WIDTH,
         height=HEIGHT,
