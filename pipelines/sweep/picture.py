@@ -63,6 +63,7 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
         scatter(axes, named(result, [result["chosen"]]), key, color=ACCENT, marker="*", size=190,
                 label=f"chosen: {result['chosen']}")  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
