@@ -52,6 +52,9 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
     """
     start = time.monotonic()
+    plan.output.at(STATE_FILE).write(
+        json.dumps({"identity": plan.identity, **state}, indent=1).encode()
+    )
     pool = plan.config.pool()
     # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
     encoders = choose_pool(None, plan.config.gpus_per_trial)
@@ -69,9 +72,6 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
     )
     logger.info("%d images are encoded; now without rejection", encoded.num_images)
     none = measure_none(bench, plan.output.at(NONE_FILE))
-    plan.output.at(STATE_FILE).write(
-        json.dumps({"identity": plan.identity, **state}, indent=1).encode()
-    )
     bench = replace(bench, none=ray.put(none))
     trials = run_trials(plan, bench)
     trials.insert(
