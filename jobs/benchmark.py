@@ -108,8 +108,9 @@ def main(args: Args) -> None:
     """Measure case after case, and say what was found."""
     with checking_input():
         check(args)
-        plan = cases(args)
         mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
+        resolved = tuple(tracking.resolve_rejection(one, mlflow_uri) for one in args.rejection)
+        plan = cases(replace(args, rejection=resolved))
         model = tracking.resolve_model(args.model, mlflow_uri)
         if model not in RANDOM:
             check_source(model)

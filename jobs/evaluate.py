@@ -97,10 +97,13 @@ def check(args: Args) -> Plan:
         if names.count(name) > 1:
             raise ValueError(f"the dataset {name!r} is given twice: evaluate one after the other")
         available.check(name, uri)
-    rejections = [sed.Rejection.parse(text) for text in chain.from_iterable(args.rejection)]
-    texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
     check_numbers(args)
     mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
+    rejections = [
+        sed.Rejection.parse(tracking.resolve_rejection(text, mlflow_uri))
+        for text in chain.from_iterable(args.rejection)
+    ]
+    texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
     checkpoint = tracking.resolve_model(args.model, mlflow_uri)
     digest = file_digest(check_source(checkpoint))
     identity = {

@@ -43,7 +43,8 @@ class Args(session.SessionArgs):
     """Weights: nano (bundled; knows only the synthetic scenes), PATH, or models:/NAME/VERSION."""
 
     rejection: str = "none"
-    """Classes to drop early: none, topk:K, topk:K0,K1,K2, prob:T, fixed:K or FILE.json; + joins."""
+    """Classes to drop early: none, topk:K, topk:K0,K1,K2, prob:T, fixed:K (+ joins), or what
+    jobs.sweep wrote: FILE.json or runs:/RUN/rejection.json."""
 
     min_confidence: float = 0.0
     """Pixels whose probability (0 to 1) is under this get the ignore value."""
@@ -103,7 +104,7 @@ def check(args: Args) -> tuple[str, Any]:
         output=args.output,
         classes=choose_classes(args.classes, args.vocabulary),
         model=args.model,
-        rejection=args.rejection,
+        rejection=tracking.resolve_rejection(args.rejection, uri),
         min_confidence=args.min_confidence,
         batch_size=args.batch_size,
         workers=args.workers,

@@ -15,6 +15,7 @@ from pipelines.features import open_features
 from pipelines.listing import list_images
 from pipelines.outputs import Identity
 from pipelines.storage import Location, locate, open_buckets
+from pipelines.sweep.tuned import check_tuned
 from sed.checkpoint import file_digest
 
 
@@ -153,6 +154,7 @@ def make_plan(config: LabelConfig, *, checkpoint: str | None = None) -> Plan:
     checkpoint = checkpoint or config.model
     weights = sed.check_source(checkpoint)
     model_id = file_digest(weights)
+    check_tuned(config.rejection, model_id=model_id, classes=config.classes)
     output = locate(config.output)
     source = open_source(config, model_id)
     identity = Identity(

@@ -5,7 +5,7 @@ rank 0) writes. MLflow takes seconds to import, so it is imported when the first
 """
 
 from pipelines.tracking.code import code_digest
-from pipelines.tracking.registry import register_model, resolve_model
+from pipelines.tracking.registry import register_model, resolve_model, resolve_rejection
 from pipelines.tracking.run import Run, run
 from pipelines.tracking.store import redacted, resolve_uri
 
@@ -15,6 +15,7 @@ __all__ = [
     "redacted",
     "register_model",
     "resolve_model",
+    "resolve_rejection",
     "resolve_uri",
     "run",
 ]

@@ -61,6 +61,29 @@ def resolve_model(source: str, uri: str | None = None) -> str:
     return str(files[0])
 
 
+def resolve_rejection(text: str, uri: str | None = None) -> str:
+    """Return the local copy of a rejection file in a run; other policies pass through.
+
+    Args:
+        text: runs:/RUN/rejection.json, or anything else.
+        uri: Tracking server; default as `resolve_uri` has it.
+
+    Raises:
+        ValueError: The server cannot be reached or has no such file.
+    """
+    if not text.startswith("runs:/"):
+        return text
+    uri = resolve_uri(uri)
+    connect(uri)
+    from mlflow import MlflowException
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        return download_artifacts(artifact_uri=text, tracking_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"no {text} in MLflow at {redacted(uri)}: {sentence(error)}") from error
+
+
 def parse(client: "MlflowClient", source: str) -> tuple[str, str]:
     """Return the name and the version that a models:/ source stands for."""
     path = source.removeprefix("models:/")

@@ -1,0 +1,54 @@
+"""The trade-off that a sweep found, and the point on it that is used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.sweep.stopping import dominates
+from pipelines.sweep.trial import Report
+
+
+def front(trials: Sequence[Report]) -> list[Report]:
+    """Return the trials that none of the others dominates, the cheapest first.
+
+    They are compared by what no clock measures, cost and mIoU; all saw the same images.
+    """
+    points = [(one["cost"], one["drop_points"]) for one in trials]
+    best = [
+        one
+        for one, point in zip(trials, points, strict=True)
+        if not any(dominates(other, point) for other in points)
+    ]
+    return sorted(best, key=lambda one: (one["cost"], one["drop_points"]))
+
+
+def choose(trials: Sequence[Report], max_drop: float) -> Report | None:
+    """Return the cheapest trial that loses at most so many points; None if all lose more."""
+    good = [one for one in front(trials) if one["drop_points"] <= max_drop]
+    return good[0] if good else None
+
+
+def single_k(trials: Sequence[Report]) -> list[Report]:
+    """Return the curve of the paper: topk with one K for all levels, the cheapest first."""
+    return sorted((one for one in trials if one["reference"]), key=lambda one: one["cost"])
+
+
+def speed_gain(trials: Sequence[Report]) -> dict[str, Any] | None:
+    """Compare the most accurate single K with the fastest policy that is at least as accurate.
+
+    Returns:
+        Both policies and how many times faster the second is: by cost, by the decoder's time, and
+        by the time of the whole model. None where no single K was measured.
+    """
+    single = single_k(trials)
+    if not single:
+        return None
+    best = max(single, key=lambda one: one["miou"])
+    as_good = [one for one in trials if one["miou"] >= best["miou"]]
+    other = min(as_good, key=lambda one: one["alone_decoder_seconds"])
+    return {
+        "single_k": best["rejection"],
+        "policy": other["rejection"],
+        "by_cost": best["cost"] / other["cost"],
+        "by_decoder": best["alone_decoder_seconds"] / other["alone_decoder_seconds"],
+        "by_whole": other["alone_images_per_second"] / best["alone_images_per_second"],
+    }

@@ -1,0 +1,108 @@
+"""The trade-off as a picture: accuracy over cost, and over measured time."""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipelines.sweep.results import complete, named
+from pipelines.sweep.trial import Report
+
+INK, SOFT, ACCENT, SINGLE = "#14181f", "#8a94a3", "#2f5bea", "#d1622b"
+
+Key = Callable[[Report], float]
+
+
+def draw(result: Mapping[str, Any]) -> bytes:
+    """Return the picture as a PNG."""
+    figure = Figure(figsize=(11, 4.6), dpi=130, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    draw_panel(left, result, lambda one: one["cost"])
+    draw_panel(right, result, lambda one: 1000 * one["alone_decoder_seconds"])
+    left.set_xlabel("cost: class-pixels the decoder works on, of those without rejection")
+    right.set_xlabel("decoder, ms an image (timed alone)")
+    left.set_ylabel("mIoU, %")
+    left.legend(loc="lower right", frameon=False, fontsize=9)
+    figure.suptitle(
+        f"{result['model']} on {result['dataset']['name']}: {result['images']} images, "
+        f"{result['num_names']} names",
+        fontsize=12,
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
+    """Draw all trials that saw every image, over one measure."""
+    (none,) = named(result, ["none"])
+    single = sorted(named(result, result["single_k"]), key=key)
+    best = named(result, result["front"])
+    lines = {*result["single_k"], *result["front"], "none"}
+    others = [one for one in complete(result) if one["rejection"] not in lines]
+    axes.axhline(none["miou"], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    scatter(axes, others, key, color=SOFT, marker="o", size=16, label="other trials")
+    curve = [*single, none]
+    axes.plot(
+        [key(one) for one in curve],
+        [one["miou"] for one in curve],
+        color=SINGLE,
+        marker="s",
+        markersize=5,
+        linewidth=1.2,
+        label="topk:K, one K (the paper), then none",
+    )
+    for one in curve:
+        label = one["rejection"].replace("topk:", "K=")
+        axes.annotate(label, (key(one), one["miou"]), (4, -12), textcoords="offset points",
+                      fontsize=8, color=SINGLE)  # fmt: skip
+    draw_front(axes, sorted(best, key=key), key)
+    if result["chosen"] is not None:
+        scatter(axes, named(result, [result["chosen"]]), key, color=ACCENT, marker="*", size=190,
+                label=f"chosen: {result['chosen']}")  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_front(axes: Axes, best: list[Report], key: Key) -> None:
+    """Draw the front, with the interval that the bootstrap gives each point."""
+    axes.errorbar(
+        [key(one) for one in best],
+        [one["miou"] for one in best],
+        yerr=[
+            [max(one["drop_high"] - one["drop_points"], 0) for one in best],
+            [max(one["drop_points"] - one["drop_low"], 0) for one in best],
+        ],
+        color=ACCENT,
+        ecolor=ACCENT + "55",
+        marker="o",
+        markersize=4.5,
+        linewidth=1.2,
+        label="front, 95 % interval of the difference to none",
+    )
+
+
+def scatter(
+    axes: Axes,
+    trials: list[Report],
+    key: Key,
+    *,
+    color: str,
+    marker: str,
+    size: float,
+    label: str,
+) -> None:
+    """Draw some trials as points."""
+    axes.scatter(
+        [key(one) for one in trials],
+        [one["miou"] for one in trials],
+        color=color,
+        marker=marker,
+        s=size,
+        label=label,
+        zorder=3,
+    )

@@ -1,0 +1,202 @@
+"""A whole sweep: encode once, measure keeping every class, try policies on Ray Tune, time the best.
+
+The same call continues after a kill: finished trials are not repeated.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import ray
+from ray import tune
+
+from pipelines.cluster import choose_pool, embed_once
+from pipelines.labeller import LoadModel
+from pipelines.storage import Location
+from pipelines.sweep.plan import STATE_FILE, Plan
+from pipelines.sweep.search import PolicySearch, references
+from pipelines.sweep.stopping import ParetoHalving
+from pipelines.sweep.tally import Tally, add
+from pipelines.sweep.timing import time_alone
+from pipelines.sweep.trial import Bench, Report, describe, run_trial
+from pipelines.sweep.validation import UnusableSetError, encode
+from sed import Rejection
+
+logger = logging.getLogger(__name__)
+
+TRIALS = "trials"
+"""Folder of what each trial reported."""
+
+TUNE = "tune"
+"""Folder in which Tune keeps its own state."""
+
+NONE_FILE = "none.npz"
+"""What keeping every class got right, image by image."""
+
+SECONDS_BETWEEN_SNAPSHOTS = "3"
+
+
+def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str, Any]:
+    """Search; return what was found.
+
+    Args:
+        plan: What to search.
+        load_model: Called in each worker.
+        state: Is written down before the first trial, with `plan.identity`.
+
+    Raises:
+        UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
+    """
+    start = time.monotonic()
+    plan.output.at(STATE_FILE).write(
+        json.dumps({"identity": plan.identity, **state}, indent=1).encode()
+    )
+    pool = plan.config.pool()
+    # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
+    encoders = choose_pool(None, plan.config.gpus_per_trial)
+    encoded = encode(plan.data, load_model, encoders, plan.config.batch_size)
+    for message in encoded.broken:
+        logger.warning("left out: %s", message)
+    bench = Bench(
+        encoded=encoded,
+        text=embed_once(load_model, plan.question.names, pool),
+        question=plan.question,
+        load_model=load_model,
+        pool=pool,
+        batch_size=plan.config.batch_size,
+        place=plan.output.at(TRIALS),
+    )
+    logger.info("%d images are encoded; now without rejection", encoded.num_images)
+    none = measure_none(bench, plan.output.at(NONE_FILE))
+    bench = replace(bench, none=ray.put(none))
+    trials = run_trials(plan, bench)
+    trials.insert(
+        0,
+        describe(bench, none, none)
+        | {"rejection": "none", "reference": False, "peak_memory_gb": None},
+    )
+    finished = [one for one in trials if one["images"] == encoded.num_images]
+    logger.info("Timing %d policies one after the other", len(finished))
+    alone = time_alone(bench, [one["rejection"] for one in finished])
+    for one in finished:
+        one |= alone[one["rejection"]]
+    return {
+        "images": encoded.num_images,
+        "broken_images": list(encoded.broken),
+        "num_names": len(plan.question.names),
+        "encoder_seconds": encoded.encoder_seconds,
+        "trials": trials,
+        "concurrency": pool.size,
+        "threads": pool.threads,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def measure_none(bench: Bench, file: Location) -> Tally:
+    """Measure keeping every class on all images, or read what an earlier start measured.
+
+    Raises:
+        UnusableSetError: No pixel of the masks is of a class that a name stands for.
+    """
+    if file.exists():
+        return Tally.from_bytes(file.read())
+    task = ray.remote(num_cpus=bench.pool.num_cpus, num_gpus=bench.pool.num_gpus)(Bench.measure)
+    step = bench.batch_size * max(1, bench.encoded.num_images // (8 * bench.batch_size))
+    starts = range(0, bench.encoded.num_images, step)
+    parts = [
+        task.remote(bench, Rejection(), range(s, min(s + step, bench.encoded.num_images)))
+        for s in starts
+    ]
+    none = add(ray.get(parts))
+    if not none.truth_IN.any():
+        raise UnusableSetError("no pixel of the masks has a class of the vocabulary")
+    file.write(none.to_bytes())
+    return none
+
+
+def run_trials(plan: Plan, bench: Bench) -> list[Report]:
+    """Run the trials on Tune, or continue them; return the last report of each."""
+    # Only the driver reads these: a snapshot of Tune's own state is never older than this.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SECONDS_BETWEEN_SNAPSHOTS
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    resources: dict[str, float] = {"CPU": bench.pool.num_cpus, "GPU": bench.pool.num_gpus}
+    trainable: Any = tune.with_resources(
+        tune.with_parameters(run_trial, bench=bench), cast("Any", resources)
+    )
+    place = plan.output.at(TUNE)
+    if tune.Tuner.can_restore(place.path, storage_filesystem=place.fs):
+        logger.info("Continuing the trials of an earlier start")
+        tuner = tune.Tuner.restore(
+            place.path, trainable=trainable, storage_filesystem=place.fs, restart_errored=True
+        )
+    else:
+        tuner = new_tuner(plan, bench, trainable)
+    results = tuner.fit()
+    for error in results.errors:
+        logger.warning("a trial failed: %s", str(error).strip().rpartition("\n")[2])
+    found = [dict(result.metrics) for result in results if result.metrics and not result.error]
+    if not found:
+        raise RuntimeError(f"every trial failed; the first: {results.errors[0]}")
+    return [{key: one[key] for key in one if key in KEPT} for one in found]
+
+
+KEPT = (
+    "rejection", "reference", "images", "miou", "miou_none", "drop_points", "drop_low", "drop_high",
+    "cost", "kept", "recall", "decoder_seconds", "labels_seconds", "images_per_second",
+    "peak_memory_gb",
+)  # fmt: skip
+"""What stays of a report: the rest is Tune's."""
+
+
+def new_tuner(plan: Plan, bench: Bench, trainable: Any) -> tune.Tuner:  # noqa: ANN401
+    """Return a Tune experiment that has not begun."""
+    config = plan.config
+    place = plan.output.at(TUNE)
+    search = PolicySearch(
+        plan.listed,
+        references=min(len(references(len(plan.question.names))), config.trials),
+        space=plan.space if config.search == "optuna" else None,
+        seed=config.seed,
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=ParetoHalving(bench.encoded.num_images, plan.output.at(TRIALS)),
+            num_samples=config.trials if config.search == "optuna" else len(plan.listed),
+            max_concurrent_trials=bench.pool.size,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE,
+            storage_path=plan.output.path,
+            storage_filesystem=place.fs,
+            callbacks=[LogReports()],
+            verbose=0,
+        ),
+    )
+
+
+class LogReports(tune.Callback):
+    """Says in the log what each trial reports."""
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Any],
+        trial: Any,  # noqa: ANN401
+        result: Mapping[str, Any],
+        **info: Any,  # noqa: ANN401
+    ) -> None:
+        """Write one line."""
+        logger.info(
+            "%s: %d images, %.2f points lost (%.2f to %.2f), cost %.3f",
+            *(
+                result[key]
+                for key in ("rejection", "images", "drop_points", "drop_low", "drop_high", "cost")
+            ),
+        )

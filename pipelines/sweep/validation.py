@@ -1,0 +1,176 @@
+"""The validation set as all trials share it: encoded once, in an order that never changes.
+
+Rows in:  `rows.PREPARED`
+Rows out: `ENCODED`, sorted by `order`: the first n rows are a random sample, always the same one
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from PIL import Image
+from ray.data import ActorPoolStrategy
+from torch import Tensor
+
+from pipelines import rows, tensors
+from pipelines.benchmark import clock
+from pipelines.cluster import Pool
+from pipelines.datasets import Labelled
+from pipelines.evaluate import decode_image, decode_mask
+from pipelines.labeller import LoadModel, use_threads
+from sed.resize import resize_shortest_edge, to_model_input
+
+Row = dict[str, Any]
+
+ENCODED = pa.schema(
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("order", pa.string()),
+        pa.field("mask", rows.FILE),
+        rows.KEPT,
+        pa.field("encoder_seconds", pa.float64()),
+        pa.field("message", pa.string()),
+    ]
+)
+"""An image for the decoder, or why there is none (`message`)."""
+
+
+class UnusableSetError(ValueError):
+    """The validation set cannot say how good a policy is; only its images show that."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The validation set in Ray's object store."""
+
+    blocks: "tuple[ray.ObjectRef, ...]"
+    """Tables of `ENCODED`, those that can be used."""
+
+    sizes: tuple[int, ...]
+    """Rows of each."""
+
+    encoder_seconds: float
+    """Of the encoder, an image."""
+
+    broken: tuple[str, ...]
+    """Images that could not be read, and why."""
+
+    @property
+    def num_images(self) -> int:
+        """Images that can be used."""
+        return sum(self.sizes)
+
+    def batches(self, images: range, batch_size: int) -> Iterator[list[Row]]:
+        """Yield the rows of some of the images, a batch at a time."""
+        rows: list[Row] = []
+        first = 0
+        for block, size in zip(self.blocks, self.sizes, strict=True):
+            start, stop = max(images.start - first, 0), min(images.stop - first, size)
+            first += size
+            if start < stop:
+                for row in ray.get(block).slice(start, stop - start).to_pylist():
+                    rows.append(row)
+                    if len(rows) == batch_size:
+                        yield rows
+                        rows = []
+        if rows:
+            yield rows
+
+
+class Encoder:
+    """Hold one model on one device and keep what its decoder needs of each image."""
+
+    def __init__(
+        self, *, load_model: LoadModel, device: str = "cpu", threads: int | None = None
+    ) -> None:
+        use_threads(threads)
+        self.device = device
+        self.model: Any = load_model(device)
+        side = self.model.config.image_size
+        self.model.encode(torch.zeros(1, 3, side, side))  # the first image is slower
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Return a row of `ENCODED` for each row."""
+        found = [self.read(row) for row in batch.to_pylist()]
+        sound = [(row, image) for row, image in found if image is not None]
+        if sound:
+            images_B3HW = torch.stack([image for _, image in sound])
+            seconds, essence = clock(lambda: self.encode(images_B3HW), self.device)
+            for (row, _), kept in zip(sound, essence.split(), strict=True):
+                row |= {"features": tensors.pack(kept), "encoder_seconds": seconds / len(sound)}
+        return pa.Table.from_pylist([row for row, _ in found], schema=ENCODED)
+
+    def encode(self, images_B3HW: Tensor) -> Any:  # noqa: ANN401  whatever `decode` takes
+        """Return what the decoder needs."""
+        return self.model.condense(self.model.encode(images_B3HW))
+
+    def read(self, row: Row) -> tuple[Row, Tensor | None]:
+        """Return what is kept of a row, and its image; None where image or mask is broken."""
+        name = row["image_id"]
+        known = {"image_id": name, "order": hashlib.sha256(name.encode()).hexdigest()}
+        try:
+            mask_HW = decode_mask((row["mask"] or {}).get("bytes") or b"")
+            image = decode_image(row["image"]["bytes"])
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return known | {"message": f"{name}: {error}"}, None
+        if mask_HW.ndim != 2:
+            return known | {"message": f"{name}: the mask is no index image"}, None
+        return known | {"mask": row["mask"]}, self.to_input(image)
+
+    def to_input(self, image: Image.Image) -> Tensor:
+        """Return a photo as the published evaluation feeds it, image_3HW."""
+        config = self.model.config
+        small = resize_shortest_edge(image, config.short_side, config.long_side)
+        return to_model_input(np.array(small), config.image_size)
+
+
+def encode(data: Labelled, load_model: LoadModel, pool: Pool, batch_size: int) -> Encoded:
+    """Run the encoder over the validation set; the result is in Ray's object store.
+
+    Raises:
+        UnusableSetError: No image has a mask that can be read.
+    """
+    data.rows.context.enable_progress_bars = sys.stdout.isatty()
+    encoded = data.rows.map_batches(
+        cast("Any", Encoder),
+        fn_constructor_kwargs={
+            "load_model": load_model,
+            "device": pool.device,
+            "threads": pool.threads,
+        },
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=pool.size),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+    ).sort("order")
+    parts = [
+        cast("Any", ray.remote(usable).options(num_returns=2).remote(block))
+        for block in encoded.materialize().to_arrow_refs()
+    ]
+    told = ray.get([told for _, told in parts])
+    broken = tuple(message for messages, _ in told for message in messages)
+    seconds = np.concatenate([one for _, one in told]) if told else np.zeros(0)
+    if not len(seconds):
+        reason = f" ({broken[0]})" if broken else ""
+        raise UnusableSetError(f"no image of {data.name!r} has a mask that can be read{reason}")
+    return Encoded(
+        blocks=tuple(block for block, _ in parts),
+        sizes=tuple(len(one) for _, one in told),
+        encoder_seconds=float(np.median(seconds)),
+        broken=broken,
+    )
+
+
+def usable(block: pa.Table) -> tuple[pa.Table, tuple[Sequence[str], np.ndarray]]:
+    """Return the rows that can be used; what is wrong with the others; seconds of the encoder."""
+    sound = np.array([message is None for message in block["message"].to_pylist()], dtype=bool)
+    kept = block.filter(pa.array(sound))
+    wrong = [message for message in block["message"].to_pylist() if message is not None]
+    return kept, (wrong, kept["encoder_seconds"].to_numpy())

@@ -1,0 +1,124 @@
+"""The sweep as a job: what it refuses, and that its choice is used."""
+
+import json
+
+import pytest
+
+from jobs import label, sweep
+from jobs.sweep import Args
+from tests.fakes import write_photos
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"dataset": "nothing"}, "unknown dataset 'nothing'"),
+        ({"limit": 0}, "--limit must be at least 1"),
+        ({"trials": 0}, "--trials must be at least 1"),
+        ({"concurrency": 0}, "--concurrency must be at least 1"),
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
+        ({"max_miou_drop": 200.0}, "--max-miou-drop"),
+        ({"seed": -1}, "--seed"),
+        ({"space": "nowhere.yaml"}, "there is no space file"),
+        ({"classes": ("sky", "sky")}, "more than once"),
+        ({"extra_names": ("nonsense",)}, "nonsense"),
+        ({"model": "/nowhere/model.pth"}, "no model at"),
+        ({"output": "ftp://bucket/x"}, "ftp://bucket/x"),
+    ],
+)
+def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, tmp_path, capsys):
+    args = {"dataset": "scenes", "output": str(tmp_path / "out"), **flags}
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(Args(**args))
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "policies: []", 'policies: ["best:3"]'])
+def test_an_empty_space_or_a_wrong_policy_ends_with_status_2(content, tmp_path, capsys):
+    (tmp_path / "space.yaml").write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(Args(dataset="scenes", output=str(tmp_path), space=str(tmp_path / "space.yaml")))
+    assert stopped.value.code == 2
+    assert "space.yaml' is wrong" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_vocabulary_without_any_class_ends_with_status_2(local_ray, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(Args(dataset="scenes", output=str(tmp_path / "out"), classes=("zebra",)))
+    assert stopped.value.code == 2
+    assert "none of the 1 names" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
+    names = ("grass", "sand", "blue sky", "water", "red ball", "green box")
+    (tmp_path / "space.yaml").write_text(
+        'policies: ["fixed:{f}", "prob:{t}"]\nparameters: {f: [2, 4], t: [0.2]}'
+    )
+    flags = {
+        "dataset": "scenes",
+        "output": str(tmp_path / "out"),
+        "mlflow_uri": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    args = Args(
+        **flags, classes=names, limit=20, trials=6, concurrency=2, search="grid",
+        space=str(tmp_path / "space.yaml"), json=True,
+    )  # fmt: skip
+    sweep.main(args)
+    *lines, last = capsys.readouterr().out.strip().split("\n")
+    found = json.loads(last)
+    assert {one["rejection"] for one in found["trials"]} == {
+        "none", "topk:1", "topk:2", "topk:4", "fixed:2", "fixed:4", "prob:0.2"
+    }  # fmt: skip
+    by_name = {one["rejection"]: one for one in found["trials"]}
+    assert by_name["fixed:2"]["kept"] == [2, 2, 2]
+    assert by_name["fixed:2"]["cost"] == pytest.approx(1 / 3)
+    assert by_name["none"]["recall"] == [1, 1, 1]
+    assert any("chosen" in line for line in lines)
+    chosen = json.loads((tmp_path / "out/rejection.json").read_text())
+    assert chosen["rejection"] == found["chosen"]
+    assert chosen["evidence"]["front"]
+    assert "<svg" in (tmp_path / "out/index.html").read_text()
+    assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
+    check_mlflow(flags["mlflow_uri"], found)
+    check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
+    sweep.main(args)  # is done already
+    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
+
+
+def check_mlflow(uri, found):
+    """The sweep's run has a run below it for each trial."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    parent = client.get_run(found["run_id"])
+    assert parent.data.tags["chosen"] == found["chosen"]
+    below = client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{found['run_id']}'"
+    )
+    assert sorted(run.data.params["rejection"] for run in below) == sorted(
+        one["rejection"] for one in found["trials"]
+    )
+
+
+def check_label(folder, names, found, uri, capsys):
+    """The choice is used by name of its run, and refused for another vocabulary."""
+    write_photos(folder / "photos", 2)
+    flags = {"images": str(folder / "photos"), "mlflow_uri": uri, "workers": 1, "json": True}
+    rejection = f"runs:/{found['run_id']}/rejection.json"
+    label.main(
+        label.Args(output=str(folder / "labels"), classes=names, rejection=rejection, **flags)
+    )
+    capsys.readouterr()
+    run = json.loads((folder / "labels/run.json").read_text())
+    assert run["identity"]["rejection"] == found["chosen"]
+    with pytest.raises(SystemExit) as stopped:
+        label.main(
+            label.Args(output=str(folder / "other"), classes=("sky",), rejection=rejection, **flags)
+        )
+    assert stopped.value.code == 2
+    assert "tuned for another vocabulary" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""The front, the choice on it, and which trials are worth more images."""
+
+import json
+
+import pytest
+
+from pipelines.storage import locate
+from pipelines.sweep.front import choose, front, speed_gain
+from pipelines.sweep.stopping import ParetoHalving, goes_on
+
+
+def trial(name, cost, drop, *, reference=False):
+    return {
+        "rejection": name,
+        "cost": cost,
+        "drop_points": drop,
+        "miou": 80 - drop,
+        "reference": reference,
+        "images": 32,
+        "alone_decoder_seconds": cost,
+        "alone_images_per_second": 1 / (1 + cost),
+    }
+
+
+TRIALS = [
+    trial("none", 1, 0),
+    trial("topk:8", 0.5, 0.1, reference=True),
+    trial("topk:1", 0.1, 3, reference=True),
+    trial("fixed:9", 0.2, 0.05),
+    trial("prob:0.9", 0.3, 2),
+]
+
+
+def test_the_front_has_what_nobody_dominates_the_cheapest_first():
+    assert [one["rejection"] for one in front(TRIALS)] == ["topk:1", "fixed:9", "none"]
+
+
+def test_the_choice_is_the_cheapest_that_loses_little_enough():
+    assert choose(TRIALS, 0.2)["rejection"] == "fixed:9"
+    assert choose(TRIALS, 5)["rejection"] == "topk:1"
+    assert choose(TRIALS, 0)["rejection"] == "none"
+    assert choose(TRIALS, -1) is None
+
+
+def test_the_gain_is_over_the_most_accurate_single_k():
+    gain = speed_gain(TRIALS)
+    assert (gain["single_k"], gain["policy"]) == ("topk:8", "fixed:9")
+    assert gain["by_decoder"] == gain["by_cost"] == 2.5
+    assert gain["by_whole"] == pytest.approx(1.5 / 1.2)
+    assert speed_gain(TRIALS[:1]) is None
+
+
+def test_undominated_trials_go_on_and_the_worst_do_not():
+    rung = {str(index): (index, index) for index in range(9)}
+    assert [goes_on(str(index), rung) for index in range(9)] == [True] * 3 + [False] * 6
+    assert all(goes_on(str(index), {str(i): (i, -i) for i in range(9)}) for index in range(9))
+
+
+def test_the_scheduler_spares_references_and_remembers_an_earlier_start(tmp_path):
+    place = locate(str(tmp_path))
+    for index, one in enumerate(TRIALS[2:4]):
+        place.at(f"{index}.json").write(json.dumps([one]).encode())
+    scheduler = ParetoHalving(64, place)
+    decide = lambda one: scheduler.on_trial_result(None, None, one)  # noqa: E731
+    assert decide(trial("topk:16", 0.9, 0.4, reference=True)) == "CONTINUE"
+    assert decide(trial("fixed:20", 0.4, 1)) == "STOP"
+    assert decide(trial("fixed:21", 0.05, 1)) == "CONTINUE"
+    assert decide(trial("fixed:22", 0.9, 9) | {"images": 64}) == "CONTINUE"

@@ -1,0 +1,77 @@
+"""A sweep whose driver is killed goes on where it was."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.sweep import sweep_driver
+
+ROOT = Path(__file__).resolve().parents[3]
+DEADLINE = 240.0
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head with processes of its own, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    head = {"num_cpus": 2, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()
+
+
+def complete_trials(output):
+    """The files of trials that saw all images, and when each was written."""
+    found = {}
+    for file in sorted((output / "trials").glob("*.json")):
+        if json.loads(file.read_text())[-1]["images"] == 16:
+            found[file.name] = file.stat().st_mtime_ns
+    return found
+
+
+def start(folder, cluster, seconds):
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(
+        target=sweep_driver.run,
+        args=(folder,),
+        kwargs={"address": cluster.address, "seconds": seconds},
+    )
+    process.start()
+    return process
+
+
+def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_path):
+    output = tmp_path / "out"
+    process = start(tmp_path, cluster, 1.5)
+    deadline = time.monotonic() + DEADLINE
+    while len(complete_trials(output)) < 2:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    before, none = complete_trials(output), (output / "none.npz").stat().st_mtime_ns
+    run_id = json.loads((output / "state.json").read_text())["mlflow_run_id"]
+    assert not (output / "sweep.json").exists()
+    assert len(before) < 6
+    (tmp_path / "trace").unlink()
+
+    process = start(tmp_path, cluster, 0)
+    process.join(DEADLINE)
+    assert process.exitcode == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert len(result["trials"]) == 1 + 6
+    assert len({one["rejection"] for one in result["trials"]}) == 1 + 6
+    after = complete_trials(output)
+    assert {name: after[name] for name in before} == before
+    assert (output / "none.npz").stat().st_mtime_ns == none
+    assert result["run_id"] == run_id
+    assert (output / "rejection.json").exists()

@@ -1,0 +1,101 @@
+"""The page and the picture of a sweep."""
+
+import io
+import re
+
+from PIL import Image
+
+from pipelines.sweep.page import decades, render, steps
+from pipelines.sweep.picture import draw
+from pipelines.sweep.results import sentence, table
+
+
+def trial(name, cost, miou, *, images=64, reference=False):
+    found = {
+        "rejection": name,
+        "reference": reference,
+        "images": images,
+        "miou": miou,
+        "miou_none": 80.0,
+        "drop_points": 80 - miou,
+        "drop_low": 79.5 - miou,
+        "drop_high": 80.5 - miou,
+        "cost": cost,
+        "kept": [300 * cost, 200 * cost, 100 * cost],
+        "recall": [1.0, 0.98, 0.95],
+        "decoder_seconds": cost,
+        "labels_seconds": 0.01,
+        "images_per_second": 1 / (cost + 0.1),
+        "peak_memory_gb": None,
+    }
+    if images == 64:
+        found |= {"alone_decoder_seconds": cost, "alone_images_per_second": 1 / (cost + 0.1)}
+    return found
+
+
+def result():
+    return {
+        "model": "nano",
+        "model_id": "sha256:abc",
+        "vocabulary_id": "sha256:def",
+        "dataset": {"name": "scenes", "source": "<b>scenes</b>", "digest": "sha256:ghi"},
+        "batch_size": 8,
+        "max_miou_drop": 0.2,
+        "images": 64,
+        "broken_images": [],
+        "num_names": 323,
+        "concurrency": 2,
+        "threads": 1,
+        "seconds": 100.0,
+        "versions": {"ray": "2"},
+        "run_id": None,
+        "trials": [
+            trial("none", 1.0, 80.0),
+            trial("topk:8", 0.5, 79.9, reference=True),
+            trial("topk:1", 0.1, 76, reference=True),
+            trial("fixed:9", 0.2, 79.95),
+            trial("prob:0.9", 0.3, 78),
+            trial("prob:0.99", 0.3, 60, images=32),
+        ],
+        "front": ["topk:1", "fixed:9", "none"],
+        "single_k": ["topk:1", "topk:8"],
+        "chosen": "fixed:9",
+    }
+
+
+def test_the_page_shows_every_trial_and_needs_nothing_else():
+    page = render(result())
+    for text in ("none", "topk:8", "topk:1", "fixed:9", "prob:0.9", "prob:0.99"):
+        assert '<tr class="' in page
+        assert f'data-policy="{text}"' in page
+    assert page.count("<circle") == 2 * 5 + 4
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    assert "&lt;b&gt;scenes" in page
+    assert "<b>scenes" not in page
+
+
+def test_a_sweep_without_a_choice_can_be_shown():
+    found = result() | {"chosen": None}
+    assert "No policy loses at most 0.2" in render(found)
+    assert draw(found)
+    assert "No policy" in sentence(found)
+
+
+def test_the_picture_is_an_image_of_fair_size():
+    data = draw(result())
+    assert len(data) < 400_000
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.width > 1000
+
+
+def test_the_table_marks_choice_and_front():
+    lines = "\n".join(table(result()))
+    assert "*+fixed:9" in lines
+    assert " +topk:1" in lines
+    assert "prob:0.99" not in lines
+
+
+def test_axes_have_round_numbers():
+    assert decades([0.03, 0.9]) == [0.05, 0.1, 0.2, 0.5]
+    assert steps(70.2, 79.1) == [72, 74, 76, 78]
+    assert steps(80, 80) == [80]

@@ -1,0 +1,160 @@
+"""Encoding and measuring, called as plain functions on drawn scenes."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import sed
+from pipelines.cluster import Pool
+from pipelines.datasets import Labelled, draw_scenes
+from pipelines.rows import PREPARED
+from pipelines.scenes import vocabulary
+from pipelines.storage import locate
+from pipelines.sweep.plan import check_output
+from pipelines.sweep.question import make_question
+from pipelines.sweep.search import PolicySearch
+from pipelines.sweep.space import Range, Space
+from pipelines.sweep.tally import drop
+from pipelines.sweep.trial import Bench, file_name, read_reports, rungs
+from pipelines.sweep.validation import ENCODED, Encoded, Encoder, usable
+from sed import Rejection
+from sed.metrics import ConfusionMatrix
+
+NUM_IMAGES = 4
+
+
+def load_nano(device):
+    return sed.load_model("nano", device)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return draw_scenes(pa.table({"id": range(NUM_IMAGES)}), split="seen", seed=3)
+
+
+@pytest.fixture(scope="module")
+def encoded(scenes):
+    return Encoder(load_model=load_nano)(scenes)
+
+
+@pytest.fixture(scope="module")
+def question(scenes):
+    shown = {
+        value
+        for row in scenes.to_pylist()
+        for value in np.unique(mask_of(row)).tolist()
+        if value != 255
+    }
+    names = [vocabulary()[index] for index in sorted(shown)] + ["purple fish"]
+    data = Labelled(
+        name="scenes", rows=None, num_images=NUM_IMAGES, classes=vocabulary(), unseen=[],
+        source="", digest="",
+    )  # fmt: skip
+    return make_question(data, names, ["zebra", "elephant"])
+
+
+def mask_of(row):
+    from pipelines.evaluate import decode_mask
+
+    return decode_mask(row["mask"]["bytes"])
+
+
+def measure(encoded, question, text):
+    model = load_nano("cpu")
+    bench = Bench(
+        encoded=Encoded((), (), 0.0, ()),
+        text=None,
+        question=question,
+        load_model=load_nano,
+        pool=Pool(1, 1, 0, 1),
+        batch_size=NUM_IMAGES,
+    )
+    names_NPD = model.embed_classes(question.names)
+    return bench.measure_batch(model, names_NPD, Rejection.parse(text), encoded.to_pylist())
+
+
+def test_what_is_measured_is_what_segment_gives(scenes, encoded, question):
+    model = load_nano("cpu")
+    matrix = ConfusionMatrix(len(question.classes) + 1)
+    from pipelines.evaluate import decode_image
+
+    for row in scenes.to_pylist():
+        result = model.segment(
+            decode_image(row["image"]["bytes"]), question.names, Rejection.parse("topk:2")
+        )
+        truth = question.truth(mask_of(row))
+        labels = question.class_V[result.labels]
+        matrix.update(labels, truth, ignore=len(question.classes))
+    tally = measure(encoded, question, "topk:2")
+    assert tally.mean_iou() == pytest.approx(matrix.metrics().mean_iou, abs=0.3)
+    assert tally.mean_iou() > 30
+
+
+def test_keeping_every_class_costs_everything_and_drops_nothing(encoded, question):
+    none, few = measure(encoded, question, "none"), measure(encoded, question, "fixed:2")
+    assert none.cost(len(question.names)) == 1
+    assert none.recall() == [1, 1, 1]
+    assert few.kept() == [2, 2, 2]
+    assert few.cost(len(question.names)) == pytest.approx(2 / len(question.names))
+    assert few.recall()[0] < 1
+    assert drop(none, few).points > 5
+    assert (few.decoder_I > 0).all()
+
+
+def test_a_broken_image_or_mask_is_told_and_left_out(scenes):
+    rows = scenes.to_pylist()
+    rows[0]["image"] = {"bytes": b"no photo", "path": "x"}
+    rows[1]["mask"] = None
+    rows[2]["mask"] = {"bytes": b"", "path": "x"}
+    table = Encoder(load_model=load_nano)(pa.Table.from_pylist(rows, schema=PREPARED))
+    assert table.schema == ENCODED
+    kept, (wrong, seconds) = usable(table)
+    assert kept["image_id"].to_pylist() == [rows[3]["image_id"]]
+    assert [message.partition(":")[0] for message in wrong] == [r["image_id"] for r in rows[:3]]
+    assert len(seconds) == 1
+
+
+def test_each_step_doubles_the_images():
+    assert rungs(100) == [range(32), range(32, 64), range(64, 100)]
+    assert rungs(32) == [range(32)]
+    assert rungs(5) == [range(5)]
+
+
+def test_policies_have_files_of_their_own(tmp_path):
+    assert file_name("topk:1") != file_name("topk:2")
+    assert read_reports(locate(str(tmp_path)).at("nothing.json")) == []
+
+
+def test_an_output_of_something_else_is_refused(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(ValueError, match="is not empty and holds no sweep"):
+        check_output(locate(str(tmp_path)), {})
+    (tmp_path / "state.json").write_text('{"identity": {"model": "a", "seed": 0}}')
+    assert check_output(locate(str(tmp_path)), {"model": "a", "seed": 0})
+    with pytest.raises(ValueError, match="a sweep with another seed: use another"):
+        check_output(locate(str(tmp_path)), {"model": "a", "seed": 1})
+    (tmp_path / "state.json").write_text("[")
+    with pytest.raises(ValueError, match="is damaged"):
+        check_output(locate(str(tmp_path)), {})
+
+
+def test_the_search_proposes_each_policy_once_and_goes_on_from_a_file(tmp_path):
+    space = Space(("topk:{k}", "prob:{t}"), {"k": (1, 2), "t": Range(0.1, 0.3)})
+    search = PolicySearch(["topk:1", "topk:2"], references=1, space=space, seed=0)
+    proposed = [search.suggest("a"), search.suggest("b"), search.suggest("c")]
+    assert [one["reference"] for one in proposed] == [True, False, False]
+    search.on_trial_complete("c", {"cost": 0.2, "drop_points": 1.0})
+    search.save(str(tmp_path / "search"))
+    again = PolicySearch([], references=0)
+    again.restore(str(tmp_path / "search"))
+    further = [again.suggest(str(index))["rejection"] for index in range(8)]
+    assert all(text.startswith("prob:") for text in further)
+    assert len({one["rejection"] for one in proposed} | set(further)) == 11
+    for index in range(8):
+        again.on_trial_complete(str(index), error=True)
+
+
+def test_a_list_ends():
+    search = PolicySearch(["topk:1"], references=1)
+    search.suggest("a")
+    assert search.suggest("b") == "FINISHED"
