@@ -43,6 +43,8 @@ def main(args: Args) -> None:
         model = tracking.resolve_model(args.model, uri)
         sed.check_source(model)
         sed.Rejection.parse(args.rejection)
+        if args.batch_size < 1:
+            raise ValueError(f"--batch-size is at least 1, got {args.batch_size}")
     session.say(f"Drawing {args.images} scenes with known masks into {folder.uri}")
     demo.draw_corpus(folder, args.images)
     with session.checking_input():

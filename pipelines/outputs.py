@@ -57,6 +57,10 @@ WORDS = {
 }
 
 
+class DamagedRunError(ValueError):
+    """A run.json that cannot be read."""
+
+
 def read_run(output: Location) -> dict[str, Any] | None:
     """Return what run.json says; None where there is none.
 
@@ -69,7 +73,10 @@ def read_run(output: Location) -> dict[str, Any] | None:
     try:
         run = json.loads(place.read())
     except ValueError as error:
-        raise ValueError(f"{place.uri} is damaged: {error}") from error
+        raise DamagedRunError(
+            f"{place.uri} is damaged ({error}): use another --output, or --overwrite to start from "
+            "nothing"
+        ) from error
     if not isinstance(run, dict) or run.pop("format", None) != FORMAT:
         raise ValueError(f"{place.uri} was not written by this version of label")
     return run
@@ -105,7 +112,12 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
     kind = output.info().type
     if kind == FileType.File:
         raise ValueError(f"the output {output.uri} is a file, not a folder")
-    run = read_run(output)
+    try:
+        run = read_run(output)
+    except DamagedRunError:
+        if overwrite:
+            return None
+        raise
     if run is None:
         if kind == FileType.Directory and not output.is_empty():
             raise ValueError(

@@ -87,7 +87,7 @@ class LabelConfig:
 
 def check_gpus(gpus: float | None) -> None:
     """Require what Ray can give to one worker: a fraction of a GPU, or whole ones."""
-    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+    if gpus is not None and not (0 <= gpus <= 1 or gpus == gpus // 1):
         raise ValueError(f"--gpus-per-worker is 0, a fraction of 1, or a whole number, got {gpus}")
     if gpus and not os.environ.get("RAY_ADDRESS") and gpus > (found := torch.cuda.device_count()):
         raise ValueError(f"--gpus-per-worker {gpus:g}: this machine has {found} GPUs")
@@ -229,8 +229,14 @@ def list_inputs(
                 "begun: use another --output, or --overwrite to start from nothing"
             )
         return manifest, 0
+    if config.limit is not None and len(old) > config.limit:
+        raise ValueError(
+            f"the output {config.output!r} was begun with {len(old)} images, more than --limit "
+            f"{config.limit}: continue without --limit, or use another --output"
+        )
     listing = list_images(
         config.images or source.uri, column=config.images_column, limit=config.limit, without=output
     )
     open_buckets(listing.image_uris)
-    return shards.extend(old, listing.image_uris), listing.skipped
+    manifest = shards.extend(old, listing.image_uris)
+    return (manifest if config.limit is None else manifest[: config.limit]), listing.skipped

@@ -198,16 +198,22 @@ def read_config(path: Path) -> SEDConfig:
     """Return the config inside one of our files."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata, names = file.metadata() or {}, list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a safetensors file, or is truncated: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a model of this package")
-    fields: dict[str, Any] = json.loads(metadata["config"])
-    sizes: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-    }
-    return SEDConfig(**sizes)
+    if not names:
+        raise ValueError(f"{path} holds no tensors: expected the weights of a model")
+    try:
+        fields: dict[str, Any] = json.loads(metadata["config"])
+        sizes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return SEDConfig(**sizes)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} does not say what model it is: config {error}") from error
 
 
 def read_ours(path: Path) -> tuple[dict[str, Tensor], SEDConfig]:

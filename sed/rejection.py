@@ -128,11 +128,15 @@ class Rejection:
         Raises:
             ValueError: The text is none of these; the message names it.
         """
-        if text.endswith(".json"):
-            return cls.parse(read_file(Path(text)))
         if text == "none":
             return cls()
-        return cls(tuple(parse_policy(part, text) for part in text.split("+")))
+        policies: list[Policy] = []
+        for part in split_joined(text):
+            if part.endswith(".json"):
+                policies += cls.parse(read_file(Path(part))).policies
+            else:
+                policies.append(parse_policy(part, text))
+        return cls(tuple(policies))
 
     def acts_at(self, level: int) -> bool:
         """Say whether anything can be rejected at this level (0, 1 or 2)."""
@@ -150,6 +154,11 @@ class Rejection:
 
     def __str__(self) -> str:
         return "+".join(map(str, self.policies)) or "none"
+
+
+def split_joined(text: str) -> list[str]:
+    """Return the forms that are joined in a text; a file's path may hold a + itself."""
+    return [text] if text.endswith(".json") and Path(text).is_file() else text.split("+")
 
 
 def parse_policy(part: str, text: str) -> Policy:

@@ -105,7 +105,7 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Output", run.get("output")),
         ("Model", configuration.get("model")),
         ("Model digest", short(identity.get("model_id"))),
-        ("Vocabulary", configuration.get("vocabulary")),
+        ("Classes", len(run.get("classes", [])) or None),
         ("Vocabulary digest", short(identity.get("vocabulary_id"))),
         ("Rejection", identity.get("rejection")),
         ("Minimum confidence", identity.get("min_confidence")),

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.classes import vocabulary_id
 from pipelines.outputs import show
+from sed.rejection import split_joined
 
 
 def check_tuned(rejection: str, *, model_id: str, classes: Sequence[str]) -> None:
@@ -15,13 +16,19 @@ def check_tuned(rejection: str, *, model_id: str, classes: Sequence[str]) -> Non
     A file without evidence, written by hand, fits everything.
 
     Args:
-        rejection: What the user gave; only a FILE.json is looked at.
+        rejection: What the user gave; only a FILE.json in it is looked at.
         model_id: Digest of the job's weights.
         classes: Names of the job; their order does not matter.
 
     Raises:
         ValueError: It was tuned for something else; the message says for what.
     """
+    for part in split_joined(rejection):
+        check_file(part, model_id=model_id, classes=classes)
+
+
+def check_file(rejection: str, *, model_id: str, classes: Sequence[str]) -> None:
+    """Require that one of the joined forms fits, if it is a file of a sweep."""
     evidence = read_evidence(rejection)
     if evidence is None:
         return

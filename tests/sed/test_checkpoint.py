@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 import sed
 from sed.checkpoint import (
+    FORMAT,
     OFFICIAL_PREFIX,
     check_source,
     load_model,
@@ -141,6 +142,26 @@ def test_a_pickle_never_runs_code(tmp_path):
         with pytest.raises(ValueError, match=name):
             load_model(tmp_path / name)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "words"),
+    [
+        (True, None, "does not say what model it is"),
+        (True, '{"no_such_size": 3}', "does not say what model it is"),
+        (True, "[1, 2]", "does not say what model it is"),
+        (True, '{"image_size": 100}', "does not say what model it is"),
+        (False, "{}", "holds no tensors"),
+    ],
+)
+def test_a_file_of_ours_that_is_no_model_is_found_before_it_is_loaded(
+    tmp_path, tensors, config, words
+):
+    metadata = {"format": FORMAT} | ({} if config is None else {"config": config})
+    path = tmp_path / "model.safetensors"
+    save_file({"x": torch.zeros(1)} if tensors else {}, path, metadata)
+    with pytest.raises(ValueError, match=words):
+        check_source(path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

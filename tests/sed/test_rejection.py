@@ -90,3 +90,13 @@ def test_a_wrong_file_is_an_error(tmp_path, content):
 def test_a_missing_file_is_an_error():
     with pytest.raises(ValueError, match="does not exist"):
         Rejection.parse("nowhere.json")
+
+
+def test_a_file_is_joined_with_other_policies(tmp_path):
+    path = tmp_path / "tuned.json"
+    path.write_text('{"rejection": "fixed:64+prob:0.2"}')
+    assert str(Rejection.parse(f"{path}+topk:8")) == "fixed:64+prob:0.2+topk:8"
+    assert str(Rejection.parse(f"topk:8+{path}")) == "topk:8+fixed:64+prob:0.2"
+    plus = tmp_path / "a+b.json"
+    plus.write_text('{"rejection": "none"}')
+    assert str(Rejection.parse(str(plus))) == "none"
