@@ -1,8 +1,9 @@
 """What `label` wrote, as a dataset: the photos, and the label maps as their masks.
 
-Rows: the path of a file of labels/ -> `rows.PREPARED`, a row for each image in it.
+Rows: the path of a file of labels/ -> `rows.MASKED`, a row for each image in it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from pipelines import outputs, rows, shards
+from pipelines.buckets import is_outage
+from pipelines.decoding import failure
 from pipelines.storage import Location, locate, open_buckets
 
 if TYPE_CHECKING:
@@ -78,14 +81,23 @@ class ReadPart:
     filesystems: Mapping[str, FileSystem]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row of `rows.PREPARED` for each labelled image."""
+        """Return a row of `rows.MASKED` for each labelled image, without its photo an error."""
         columns = ["image_uri", "image_sha256", "width", "height", "mask"]
         found = [
-            self.prepare(row)
+            self.prepare_or_error(row)
             for part in batch["part"].to_pylist()
             for row in self.read(part).select(columns).to_pylist()
         ]
-        return pa.Table.from_pylist(found, schema=rows.PREPARED)
+        return pa.Table.from_pylist(found, schema=rows.MASKED)
+
+    def prepare_or_error(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what `prepare` does, or why it cannot; an outage of the store ends the job."""
+        try:
+            return self.prepare(row)
+        except OSError as error:
+            if is_outage(error):
+                raise
+            return {"image_id": row["image_uri"]} | failure("NoPhoto", error)
 
     def read(self, part: str) -> pa.Table:
         """Return the rows of a file of labels/."""
@@ -95,13 +107,17 @@ class ReadPart:
         """Return the row of a dataset for a row of labels/.
 
         Raises:
-            OSError: The photo is not there any more; the message names it.
+            OSError: The photo is not there any more, or is another one now; the message names it.
         """
         uri = row["image_uri"]
         try:
             photo = locate(uri, self.filesystems).read()
         except OSError as error:
+            if is_outage(error):
+                raise
             raise OSError(f"the photo {uri} of a label cannot be read: {error}") from error
+        if hashlib.sha256(photo).hexdigest() != row["image_sha256"]:
+            raise OSError(f"the photo {uri} has changed since it was labelled: label it again")
         return {
             "image": {"bytes": photo, "path": uri.rpartition("/")[2]},
             "mask": row["mask"],

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from pipelines import shards
+from pipelines.buckets import is_outage
 from pipelines.datasets import LABELS, labels_digest
 from pipelines.labelled import LabelOutput, ReadPart, open_labels
 from pipelines.outputs import DONE
@@ -111,6 +112,8 @@ class LabelPieces:
         try:
             return to_row(self.reader.prepare(row))
         except OSError as error:
+            if is_outage(error):
+                raise
             return broken(str(row["image_uri"]), str(error))
 
 

@@ -87,7 +87,7 @@ class LabelConfig:
 
 def check_gpus(gpus: float | None) -> None:
     """Require what Ray can give to one worker: a fraction of a GPU, or whole ones."""
-    if gpus is not None and not (0 <= gpus <= 1 or gpus == gpus // 1):
+    if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus == gpus // 1)):
         raise ValueError(f"--gpus-per-worker is 0, a fraction of 1, or a whole number, got {gpus}")
     if gpus and not os.environ.get("RAY_ADDRESS") and gpus > (found := torch.cuda.device_count()):
         raise ValueError(f"--gpus-per-worker {gpus:g}: this machine has {found} GPUs")

@@ -120,6 +120,9 @@ PREPARED = pa.schema(
 )
 """A row of a dataset with masks: index PNG, 255 or 65535 = ignore."""
 
+MASKED = pa.schema([*PREPARED, *FAILURE])
+"""A row of `PREPARED` that is read where it is used: one that cannot be carries its error on."""
+
 IMAGE_COLUMNS = ("image", "mask", "confidence")
 
 

@@ -68,6 +68,8 @@ def validate(model: SED, data: Labelled, tables: Iterable[Any]) -> Tally:
     for table in tables:
         for row in table.to_pylist():
             try:
+                if row.get("message"):
+                    raise ValueError(row["message"])
                 pair = decode_photo(row["image"]["bytes"]), open_grey(row["mask"]["bytes"])
             # A damaged file can make Pillow's parsers raise anything.
             except Exception as error:

@@ -19,7 +19,7 @@ class Labelled:
     """Its name on the command line."""
 
     rows: "Dataset"
-    """Rows of `rows.PREPARED`."""
+    """Rows of `rows.PREPARED`, or of `rows.MASKED` where files are read only now."""
 
     num_images: int
     """How many rows there are."""

@@ -71,8 +71,7 @@ def load_pairs(
 def load_shipped(pairs: Pairs, limit: int | None, shuffle: int | None) -> Labelled:
     """Plan the rows of a dataset as its authors ship it.
 
-    A pair that cannot be used ends whoever consumes the rows, with a message that names it: where
-    that is not wanted, `prepare` lists and leaves out what cannot be used.
+    A pair that cannot be used is a row with an error: `prepare` would list and leave it out.
     """
     import ray.data
 

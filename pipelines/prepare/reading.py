@@ -1,11 +1,12 @@
 """An image and its mask, as they are shipped, become a row.
 
-Rows: `pairs.PAIR` in, `rows.PREPARED` out.
+Rows: `pairs.PAIR` in, `rows.MASKED` out.
 
 Shapes: H W pixels.
 """
 
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from pipelines.prepare.encodings import Encoding, MaskError
 from pipelines.prepare.pairs import Pairs
 from pipelines.storage import Location
 from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
+
+logger = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95
 """Of images that were reduced."""
@@ -65,16 +68,21 @@ class ReadPair:
         return cls(pairs.root, pairs.encoding, size, pairs.reduce_to, whole)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row of `rows.PREPARED` for each pair.
+        """Return a row of `rows.MASKED` for each pair; one that cannot be used has an error."""
+        found = [self.row_or_error(pair) for pair in batch.to_pylist()]
+        return pa.Table.from_pylist(found, schema=rows.MASKED)
 
-        Raises:
-            PairError: One of them cannot be used.
-        """
+    def row_or_error(self, pair: Mapping[str, Any]) -> Row:
+        """Return what `row` does, or why it cannot."""
         try:
-            found = [self.row(pair) for pair in batch.to_pylist()]
+            return self.row(pair)
         except PairError as error:
-            raise PairError(error.kind, f"{error} ({ADVICE})") from error
-        return pa.Table.from_pylist(found, schema=rows.PREPARED)
+            logger.warning("%s", error)
+            return {
+                "image_id": pair["image_id"],
+                "error_type": error.kind,
+                "message": f"{error} ({ADVICE})",
+            }
 
     def row(self, pair: Mapping[str, Any]) -> Row:
         """Return the row of an image with its mask; the bytes of the image are those of its file.

@@ -1,6 +1,6 @@
 """The validation set as all trials share it: encoded once, in an order that never changes.
 
-Rows in:  `rows.PREPARED`
+Rows in:  `rows.PREPARED` or `rows.MASKED`
 Rows out: `ENCODED`, sorted by `order`: the first n rows are a random sample, always the same one
 """
 
@@ -114,6 +114,8 @@ class Encoder:
         """Return what is kept of a row, and its image; None where image or mask is broken."""
         name = row["image_id"]
         known = {"image_id": name, "order": hashlib.sha256(name.encode()).hexdigest()}
+        if row.get("message"):
+            return known | {"message": f"{name}: {row['message']}"}, None
         try:
             mask_HW = decode_mask((row["mask"] or {}).get("bytes") or b"")
             image = decode_image(row["image"]["bytes"])

@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import numpy as np
@@ -7,10 +8,12 @@ from PIL import Image
 
 from pipelines import scenes
 from pipelines.datasets import NAMES, check, draw_scenes, load, split_spec
+from pipelines.labelled import ReadPart
 from pipelines.outputs import write_run
-from pipelines.rows import MANIFEST, PREPARED
-from pipelines.shards import write_manifest
+from pipelines.rows import LABELS, MANIFEST, PREPARED
+from pipelines.shards import to_parquet, write_manifest
 from pipelines.storage import locate
+from tests.fakes import write_photos
 from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
 
 
@@ -95,3 +98,26 @@ def test_a_dataset_draws_each_scene_once_and_as_many_as_asked_for(local_ray):
     with pytest.raises(ValueError, match="limit must be at least 1"):
         load("scenes", limit=0)
     assert data.asked == data.classes
+
+
+def test_a_photo_that_is_gone_or_another_one_is_a_row_with_an_error(tmp_path):
+    photos = tmp_path / "photos"
+    write_photos(photos, 3)
+    labels = [
+        {
+            "image_uri": str(photo),
+            "image_sha256": hashlib.sha256(photo.read_bytes()).hexdigest(),
+            "mask": {"bytes": b"mask", "path": "mask.png"},
+        }
+        for photo in sorted(photos.iterdir())
+    ]
+    (photos / "photo00.png").unlink()
+    (photos / "photo01.png").write_bytes((photos / "photo02.png").read_bytes())
+    place = locate(str(tmp_path / "out"))
+    part = pa.Table.from_pylist(labels, schema=LABELS)
+    place.at("labels", "part-00000.parquet").write(to_parquet(part))
+    found = ReadPart(place, {})(pa.table({"part": ["part-00000.parquet"]})).to_pylist()
+    assert [row["error_type"] for row in found] == ["NoPhoto", "NoPhoto", None]
+    assert "cannot be read" in found[0]["message"]
+    assert "has changed since it was labelled" in found[1]["message"]
+    assert found[2]["image"]["bytes"] == (photos / "photo02.png").read_bytes()

@@ -10,7 +10,7 @@ from pipelines.masks import ignore_value
 from pipelines.prepare.catalogue import BENCHMARKS
 from pipelines.prepare.layouts import find_pairs
 from pipelines.prepare.reading import ReadPair
-from pipelines.rows import PREPARED
+from pipelines.rows import MASKED
 from pipelines.storage import locate
 from tests import replicas
 from tests.replicas import MAKERS, NONE, bands
@@ -44,7 +44,8 @@ def test_every_layout_is_read_as_its_authors_ship_it(tmp_path, name):
     rows = read(pairs)
     assert [row["image_id"] for row in rows] == replica.ids
     for row in rows:
-        assert row.keys() == set(PREPARED.names)
+        assert row.keys() == set(MASKED.names)
+        assert row["error_type"] is None
         assert row["image"]["bytes"] == replica.images[row["image_id"]].read_bytes()
         assert mask_of(row).dtype == (np.uint16 if replica.num_classes > 255 else np.uint8)
         assert np.array_equal(mask_of(row), expected(replica))

@@ -132,11 +132,16 @@ def test_the_nearest_pixel_is_that_of_torch():
     assert np.array_equal(small_HW, wanted.numpy())
 
 
-def test_what_ends_a_job_says_how_to_go_on(tmp_path):
+def test_a_pair_that_cannot_be_used_is_a_row_that_says_how_to_go_on(tmp_path):
     replica, pairs = pairs_of(tmp_path)
     replica.masks[replica.ids[1]].unlink()
-    with pytest.raises(PairError, match=r"python -m jobs.prepare lists all that cannot be used"):
-        ReadPair.of(pairs)(pairs.table)
+    found = {row["image_id"]: row for row in ReadPair.of(pairs)(pairs.table).to_pylist()}
+    assert len(found) == len(pairs.table)
+    wrong = {name for name, row in found.items() if row["error_type"] is not None}
+    assert wrong == {replica.ids[1]}
+    assert (
+        "python -m jobs.prepare lists all that cannot be used" in found[replica.ids[1]]["message"]
+    )
 
 
 def test_errors_keep_their_kind_between_processes():
