@@ -108,7 +108,7 @@ def undisturbed():
 
 
 def assert_equal(training, undisturbed, folder):
-    """Steps taken again are the same to the last bit, all as those of one process, the model too."""
+    """Steps that were taken again are the same to the last bit; all are those of one process."""
     wanted, weights = undisturbed
     found = training.losses()
     assert sorted(found) == list(range(STEPS))
@@ -130,7 +130,7 @@ def test_a_training_whose_worker_is_killed_equals_an_undisturbed_one(
 ):
     training = Training(cluster, str(tmp_path / "run"), tmp_path / "trace")
     process = training.start()
-    workers = training.wait_for(process, EVERY + 2, count=2)
+    workers = training.wait_for(process, EVERY + 3, count=2)
     os.kill(workers[-1], signal.SIGKILL)
     process.join(DEADLINE)
     assert process.exitcode == 0
@@ -144,7 +144,7 @@ def test_a_training_into_a_bucket_whose_driver_is_killed_equals_an_undisturbed_o
     output = f"{s3_bucket}/run"
     training = Training(cluster, output, tmp_path / "trace", environment=environment)
     process = training.start()
-    training.wait_for(process, EVERY + 2, count=2)
+    training.wait_for(process, EVERY + 3, count=2)
     process.kill()
     process.join()
     assert training.saved() == [EVERY]
