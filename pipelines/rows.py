@@ -120,7 +120,7 @@ PREPARED = pa.schema(
 )
 """A row of a dataset with masks: index PNG, 255 or 65535 = ignore."""
 
-IMAGE_COLUMNS = ("mask", "confidence")
+IMAGE_COLUMNS = ("image", "mask", "confidence")
 
 
 def with_metadata(schema: pa.Schema, classes: Sequence[str]) -> pa.Schema:

@@ -18,7 +18,7 @@ def checkpoint(tmp_path_factory):
     ("flags", "message"),
     [
         ({}, "no dataset given"),
-        ({"dataset": (("ade20k-150=/data",),)}, "'ade20k-150' is not part of this version yet"),
+        ({"dataset": (("ade20k-150=/data",),)}, "there is no folder /data"),
         ({"dataset": (("scenes",), ("none",))}, "unknown dataset 'none'"),
         ({"dataset": (("scenes",),), "rejection": (("topk:0",),)}, "topk"),
         ({"dataset": (("scenes",),), "limit": 0}, "--limit must be at least 1"),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines import scenes
-from pipelines.datasets import LATER, check, draw_scenes, load, split_spec
+from pipelines.datasets import NAMES, check, draw_scenes, load, split_spec
 from pipelines.outputs import write_run
 from pipelines.rows import MANIFEST, PREPARED
 from pipelines.shards import write_manifest
@@ -37,10 +37,11 @@ def test_rows_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("scene", "unknown dataset 'scene'; this version has: scenes, scenes-unseen, labels"),
+        ("scene", "unknown dataset 'scene'; there are: coco-stuff, ade20k-150"),
         ("", "unknown dataset ''"),
-        ("ade20k-150=/data", "'ade20k-150' is not part of this version yet; it has: scenes"),
-        ("scenes=/data", "takes no URI, got '/data'"),
+        ("ade20k-150", "needs the URI of its folder, as it is shipped or prepared: ade20k-150=URI"),
+        ("folder=", "needs the URI of its folder"),
+        ("scenes=/data", "takes no URI: '/data'"),
     ],
 )
 def test_a_dataset_that_cannot_be_read_is_an_error(spec, message):
@@ -48,10 +49,11 @@ def test_a_dataset_that_cannot_be_read_is_an_error(spec, message):
         split_spec(spec)
 
 
-def test_every_name_is_known_or_comes_later():
+def test_every_name_of_the_contract_is_known():
     assert split_spec("scenes-unseen") == ("scenes-unseen", None)
     assert split_spec("labels=s3://bucket/a=b") == ("labels", "s3://bucket/a=b")
-    assert len(LATER) == 8
+    assert split_spec("pascal-voc-20b=/data") == ("pascal-voc-20b", "/data")
+    assert len(NAMES) == 11
 
 
 def test_labels_that_are_not_there_are_an_error(tmp_path):
@@ -92,3 +94,4 @@ def test_a_dataset_draws_each_scene_once_and_as_many_as_asked_for(local_ray):
     assert values <= unseen | grounds
     with pytest.raises(ValueError, match="limit must be at least 1"):
         load("scenes", limit=0)
+    assert data.asked == data.classes
