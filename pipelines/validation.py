@@ -103,7 +103,8 @@ def picture(
     maps = [
         paint(shrink(values, PICTURE_HEIGHT, width), num_classes) for values in (mask_HW, labels_HW)
     ]
-    return np.concatenate([small, *maps], axis=1)
+    gap = np.full((PICTURE_HEIGHT, 4, 3), 255, np.uint8)
+    return np.concatenate([small, gap, maps[0], gap, maps[1]], axis=1)
 
 
 def paint(labels_HW: np.ndarray, num_classes: int) -> np.ndarray:

@@ -81,14 +81,15 @@ def train_on_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     store = Store(setup.output.at("checkpoints"), setup.upkeep.keep)
     first_step = restore(trainee, store)
     every = setup.upkeep.log_every
-    with journal(setup.tracker, setup.config, rank=rank, every=every) as entries:
-        loop = Loop(setup, trainee, store, entries)
-        try:
-            loop.run(first_step)
-        except LossNotFiniteError as error:
-            return {"stopped": str(error)}
-        finally:
-            loop.close()
+    try:
+        with journal(setup.tracker, setup.config, rank=rank, every=every) as entries:
+            loop = Loop(setup, trainee, store, entries)
+            try:
+                loop.run(first_step)
+            finally:
+                loop.close()
+    except LossNotFiniteError as error:
+        return {"stopped": str(error)}
     return {}
 
 

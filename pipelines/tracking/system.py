@@ -3,8 +3,10 @@
 import os
 import threading
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
+import ray  # noqa: F401  brings psutil along
 import torch
 
 from pipelines.tracking.background import BackgroundRun
@@ -38,7 +40,7 @@ class SystemMetrics:
 
 def sample() -> dict[str, float]:
     """Return the usage of this machine and of its GPUs now."""
-    import psutil  # pyright: ignore[reportMissingModuleSource]  comes with Ray
+    psutil: Any = import_module("psutil")
 
     memory = psutil.virtual_memory()
     own = psutil.Process(os.getpid()).memory_info().rss
