@@ -181,8 +181,7 @@ class Ingest:
             rows.repartition(target_num_rows_per_block=1, strict=True)
             .map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
             .repartition(target_num_rows_per_block=sharing.share, strict=True)
-            # Other CPUs than the step before, so that Ray Data does not join the two.
-            .map_batches(make, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS / 2)
+            .map_batches(make, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS)
         )
 
     def split(self, first_step: int, world_size: int) -> list["DataIterator"]:

@@ -17,7 +17,7 @@ from pipelines.worker import Setup, Upkeep
 from tests.drawn_pieces import CLASSES
 from tests.training import make_config, make_ingest
 
-STEPS = 16
+STEPS = 10
 EVERY = 4
 
 
