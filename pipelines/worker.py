@@ -96,9 +96,9 @@ def train_on_worker(arguments: dict[str, Any]) -> dict[str, Any]:
 def build(setup: Setup) -> Trainee:
     """Return the trainee on its device, the same on every worker."""
     config = setup.config
-    objective = config.build_objective(
-        config.build_model(setup.weights.fetch() if setup.weights else None)
-    )
+    model = config.build_model(setup.weights.fetch() if setup.weights else None)
+    # On its device before it embeds the class names.
+    objective = config.build_objective(model.to(ray.train.torch.get_device()))
     return Trainee(objective, config, partial(place, config))
 
 
