@@ -14,10 +14,14 @@ from pyarrow.fs import FileSystem
 
 from pipelines import shards
 from pipelines.buckets import is_outage
-from pipelines.datasets import LABELS, labels_digest
-from pipelines.labelled import LabelOutput, ReadPart, open_labels
-from pipelines.outputs import DONE
+from pipelines.labelled import LabelOutput, ReadPart
+from pipelines.prepare.pairs import Pairs
+from pipelines.prepare.prepared import Record, groups
+from pipelines.prepare.reading import PairError, ReadPair
 from pipelines.storage import Location, open_buckets
+
+PAIRS = 8
+"""Photos of a piece of a dataset that is not prepared."""
 
 READERS = 8
 """Photos that are fetched at a time by one task."""
@@ -56,15 +60,14 @@ class ParquetPieces:
     lengths: tuple[int, ...]
 
     @classmethod
-    def open(cls, files: Sequence[Location]) -> "ParquetPieces":
-        """Read the footers of files."""
-        found = [
-            (file.path, group, length)
-            for file in files
-            for group, length in enumerate(group_lengths(file))
-        ]
-        groups = tuple((path, group) for path, group, _ in found)
-        return cls(files[0].fs, groups, tuple(length for _, _, length in found))
+    def open(cls, record: Record, place: Location) -> "ParquetPieces":
+        """Return the row groups of a prepared split."""
+        folder, found = place.at(record.split), groups(record.parts)
+        return cls(
+            place.fs,
+            tuple((folder.at(one["part"]).path, one["group"]) for one in found),
+            tuple(one["rows"] for one in found),
+        )
 
     def read(self, piece: int, rows: Sequence[int]) -> list[dict[str, object]]:
         """Return some rows of a piece as `ROW`, in the order asked for."""
@@ -117,6 +120,39 @@ class LabelPieces:
             return broken(str(row["image_uri"]), str(error))
 
 
+@dataclass(frozen=True)
+class PairPieces:
+    """Photos with masks as their authors ship them, a few to a piece."""
+
+    reader: ReadPair
+    table: pa.Table
+    """`pairs.PAIR`."""
+
+    @classmethod
+    def open(cls, pairs: Pairs) -> "PairPieces":
+        """Return what reads these pairs."""
+        return cls(ReadPair.of(pairs), pairs.table)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Images in each piece."""
+        starts = range(0, len(self.table), PAIRS)
+        return tuple(min(PAIRS, len(self.table) - start) for start in starts)
+
+    def read(self, piece: int, rows: Sequence[int]) -> list[dict[str, object]]:
+        """Return some rows of a piece as `ROW`, in the order asked for."""
+        pairs = self.table.take([piece * PAIRS + row for row in rows]).to_pylist()
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self.fetch, pairs))
+
+    def fetch(self, pair: dict[str, object]) -> dict[str, object]:
+        """Return the row of a pair; where it cannot be used, with the error."""
+        try:
+            return to_row(self.reader.row(pair))
+        except PairError as error:
+            return broken(str(pair["image_id"]), str(error))
+
+
 def to_row(row: Mapping[str, object]) -> dict[str, object]:
     """Return a row of `rows.PREPARED` as `ROW`."""
     image, mask = row["image"], row["mask"]
@@ -129,37 +165,3 @@ def to_row(row: Mapping[str, object]) -> dict[str, object]:
 def broken(image_id: str, error: str) -> dict[str, object]:
     """Return the row of an image that cannot be used."""
     return {"image": None, "mask": None, "image_id": image_id, "error": error}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a model is trained on: a dataset with masks, in pieces."""
-
-    pieces: Pieces
-    classes: tuple[str, ...]
-    """Class names, in the order of the mask values."""
-
-    digest: str
-    """Says which images and masks these are."""
-
-    @property
-    def num_images(self) -> int:
-        """How many images there are."""
-        return sum(self.pieces.lengths)
-
-
-def open_source(name: str, uri: str) -> Source:
-    """Find a dataset to train on, without Ray.
-
-    Raises:
-        ValueError: There is none, or it is not complete.
-        OSError: It cannot be read.
-    """
-    if name != LABELS:
-        raise ValueError(f"this version trains on scenes and on labels=URI, not on {name!r}")
-    output = open_labels(uri)
-    if output.run.get("status") != DONE:
-        raise ValueError(
-            f"the labels in {uri!r} are not complete: the command that made them goes on"
-        )
-    return Source(LabelPieces.open(output), tuple(output.classes), labels_digest(output, None))

@@ -13,9 +13,9 @@ from pipelines.datasets import check as check_dataset
 from pipelines.datasets import split_spec
 from pipelines.finetune import FinetuneConfig
 from pipelines.ingest import Ingest
-from pipelines.pieces import Source, open_source
 from pipelines.recipe import TrainConfig
 from pipelines.scenes_recipe import ScenesConfig
+from pipelines.sources import Source, open_source
 from pipelines.storage import Location, locate
 from pipelines.train import Crew
 from pipelines.train_checks import FROM_CLIP, SCENES, check, check_crew
@@ -116,7 +116,8 @@ def check_datasets(flags: TrainFlags) -> tuple[str, list[str]]:
     """Require that every dataset is there; return the training set and the others."""
     validation = [*dict.fromkeys(chain.from_iterable(flags.validation))]
     (dataset,) = chain.from_iterable(flags.dataset)
-    for spec in (dataset, *validation):
+    check_dataset(*split_spec(dataset), split="train")
+    for spec in validation:
         check_dataset(*split_spec(spec))
     if dataset == "scenes-unseen":
         raise ValueError(

@@ -62,8 +62,7 @@ def validate(model: SED, data: Labelled, tables: Iterable[Any]) -> Tally:
         tables: Tables of `rows.PREPARED`.
     """
     # More names may be asked than are told apart: the others are the last class, background.
-    asked: Sequence[str] = getattr(data, "asked", data.classes)
-    text_NPD = model.embed_classes(asked)
+    text_NPD = model.embed_classes(data.asked)
     tally = Tally(ConfusionMatrix(len(data.classes)))
     for table in tables:
         for row in table.to_pylist():

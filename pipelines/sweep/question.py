@@ -88,7 +88,7 @@ def make_question(
 
 def asked_names(data: Labelled) -> list[str]:
     """Return the names that the model is given of a dataset."""
-    return list(getattr(data, "asked", None) or data.classes)
+    return list(data.asked)
 
 
 def fold(name: str) -> str:
