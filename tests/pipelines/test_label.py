@@ -189,6 +189,78 @@ def test_where_memory_does_not_suffice_images_go_alone_and_only_the_largest_fail
     assert images[0]["mask"] == labelled(photos, ["photo00.png"])[0]["mask"]
 
 
+def test_an_image_that_cannot_be_prepared_costs_one_row(photos):
+    class Small(ColourModel):
+        def prepare(self, pixels_HW3):
+            if pixels_HW3[..., 2].max() == 255:  # any blue
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().prepare(pixels_HW3)
+
+    images = labelled(photos, ["photo00.png", "photo01.png", "photo03.png"], model=Small)
+    assert [row["error_type"] for row in images] == [None, "OutOfMemory", None]
+    assert [row["message"] for row in images] == [None, "CUDA out of memory", None]
+    for row, name in ((images[0], "photo00.png"), (images[2], "photo03.png")):
+        assert row["mask"] == labelled(photos, [name])[0]["mask"]
+
+
+class Crowded:
+    """A labeller whose memory is full while others compute beside it, or always on its device."""
+
+    def __init__(self, *, device_is_full=False):
+        self.device_is_full = device_is_full
+        self.held = []  # whether the turn was held, at each try
+        self.labeller = make_labeller(model=lambda device: CrowdedModel(self))
+
+    def check(self):
+        self.held.append(self.labeller.turn.locked())
+        if self.device_is_full or not self.held[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+class CrowdedModel(ColourModel):
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+
+    def score(self, images_B3HW, text_NPD, rejection=None):
+        found = super().score(images_B3HW, text_NPD, rejection)
+        return [CrowdedScores(one, self.place) for one in found]
+
+
+class CrowdedScores(sed.ClassScores):
+    """Scores on a device: what is copied from it is a plain `ClassScores`."""
+
+    def __init__(self, scores, place):
+        super().__init__(scores.logits_KHW, scores.candidates_K)
+        object.__setattr__(self, "place", place)
+
+    def label_map(self, height, width):
+        self.place.check()
+        return super().label_map(height, width)
+
+
+@pytest.mark.parametrize("device_is_full", [False, True])
+def test_an_image_that_fits_alone_or_on_the_cpu_is_no_error(photos, device_is_full):
+    crowded = Crowded(device_is_full=device_is_full)
+    (row,) = crowded.labeller(decoded(photos, ["photo00.png"])).to_pylist()
+    assert crowded.held == [False, True]
+    assert row == labelled(photos, ["photo00.png"])[0]
+    assert not crowded.labeller.turn.locked()
+
+
+def test_a_photo_that_no_memory_can_hold_costs_one_row(photos):
+    class Nothing(ColourModel):
+        def score(self, images_B3HW, text_NPD, rejection=None):
+            none = torch.zeros(0, dtype=torch.long)
+            return [sed.ClassScores(torch.zeros(0, 16, 16), none) for _ in images_B3HW]
+
+    huge, small = decoded(photos, ["photo00.png", "photo01.png"]).to_pylist()
+    huge |= {"width": 10**7, "height": 10**7}  # 400 TB
+    batch = pa.Table.from_pylist([huge, small], schema=rows.DECODED)
+    images = make_labeller(model=Nothing)(batch).to_pylist()
+    assert [row["error_type"] for row in images] == ["OutOfMemory", None]
+
+
 def test_other_failures_of_the_model_are_not_hidden(photos):
     class Broken(ColourModel):
         def score(self, images_B3HW, text_NPD, rejection=None):
