@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 
 import sed
 from pipelines import masks, rows, shards
+from pipelines.buckets import bucket_filesystem
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.label import label
@@ -21,7 +22,9 @@ from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
 from sed.upsample import label_map
 from tests.fakes import ColourModel, write_photos
+from tests.pipelines import test_storage_faults
 
+proxy = test_storage_faults.proxy
 CLASSES = ["red", "green", "blue"]
 
 
@@ -389,6 +392,57 @@ def test_every_image_is_labelled_once_and_a_restart_does_only_what_is_missing(
     assert after["labels/part-00002.parquet"] == before["labels/part-00002.parquet"]
     assert resumed["run_id"] == run["run_id"]
     assert resumed["counts"]["labelled"] == 19
+
+
+class Outage(dict):
+    """What a proxy answers: nothing any more, from the first request for some object on."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key, self.has_begun = key, False
+
+    def get(self, request, default=None):
+        self.has_begun = self.has_begun or request[1] == self.key
+        return (test_storage_faults.HANG_UP, "", 10**6) if self.has_begun else default
+
+
+def bucket_rows(uri):
+    """The rows of each file that an output has in a bucket, without the run that wrote them."""
+    place = locate(uri)
+    return {
+        (folder, info.base_name): pq.read_table(info.path, filesystem=place.fs)
+        .drop_columns("run_id")
+        .to_pylist()
+        for folder in (shards.LABELS, shards.ERRORS)
+        for info in shards.parts(place, folder)
+    }
+
+
+@pytest.mark.ray
+def test_a_store_that_goes_away_ends_the_job_and_the_next_start_completes_it(
+    local_ray, proxy, s3_bucket, photos, tmp_path, random_checkpoint, monkeypatch
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    for name in write_photos(photos, 40):
+        locate(f"{s3_bucket}/in/{name}").write((photos / name).read_bytes())
+    job = Job(f"{s3_bucket}/in", f"{s3_bucket}/out", random_checkpoint, tmp_path)
+    outage = proxy.faults = Outage("part-00003.parquet")  # when the fourth shard is to be written
+    with pytest.raises(OSError, match="AWS Error NETWORK_CONNECTION"):
+        job.run()
+    assert outage.has_begun
+
+    proxy.faults = {}
+    left = bucket_rows(f"{s3_bucket}/out")
+    done = [row for (folder, _), rows in left.items() if folder == "labels" for row in rows]
+    assert len(done) < 40
+    assert [row for (folder, _), rows in left.items() if folder == "errors" for row in rows] == []
+    run = job.run()
+    assert run["counts"] == {"inputs": 40, "labelled": 40, "errors": 0, "skipped": 0}
+    assert job.scored == 40 - len(done)
+    whole = Job(f"{s3_bucket}/in", f"{s3_bucket}/whole", random_checkpoint, tmp_path)
+    whole.run()
+    assert bucket_rows(f"{s3_bucket}/out") == bucket_rows(f"{s3_bucket}/whole")
 
 
 def test_nothing_is_labelled_where_only_the_end_was_missing(photos, tmp_path, random_checkpoint):
