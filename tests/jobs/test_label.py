@@ -237,6 +237,8 @@ def start_job(*flags):
         command,
         cwd=ROOT,
         start_new_session=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored by what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
