@@ -1,6 +1,8 @@
 """Label images: python -m jobs.label --images URI --output URI --classes NAME ..."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +72,26 @@ class Args(session.SessionArgs):
 
 def main(args: Args) -> None:
     """Check the input, label what is left, say where the result is."""
-    with session.checking_input():
+    with interruptible("nothing was started"), session.checking_input():
         uri, plan = check(args)
-    from pipelines.label import label
+    again = "the same command without --overwrite" if args.overwrite else "the same command"
+    with interruptible(f"{again} continues where this one stopped"):
+        from pipelines.label import label
 
-    try:
         run = label(plan, connect=session.connect, tracking_uri=uri, experiment=args.experiment)
-    except KeyboardInterrupt:
-        session.say("Interrupted: the same command continues where this one stopped.")
-        raise SystemExit(130) from None
     result = summary(run, resumed=plan.earlier is not None)
     describe(result)
     session.finish(result, as_json=args.json)
+
+
+@contextmanager
+def interruptible(consequence: str) -> Iterator[None]:
+    """Let Ctrl-C end the program with one line and the status of an interrupted one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.say(f"Interrupted: {consequence}.")
+        raise SystemExit(130) from None
 
 
 def check(args: Args) -> tuple[str, Any]:

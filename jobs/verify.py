@@ -7,7 +7,9 @@ from jobs import session
 
 @dataclass(frozen=True, kw_only=True)
 class Args(session.SessionArgs):
-    """Check that every input was labelled once, and that every mask fits its image.
+    """Check that every input was labelled once, and that masks and segments fit their images.
+
+    All rows must be of the run that run.json describes, and of the images as they are now.
 
     Exit status 0: all is right; 1: it is not, and a list says what; 2: there is nothing to check.
     """
@@ -16,7 +18,8 @@ class Args(session.SessionArgs):
     """Output of jobs.label: a folder or bucket prefix."""
 
     images: str
-    """What it was made from: the --images of that job."""
+    """What it was made from: the --images of that job; for an output of --features, those of the
+    job that kept them."""
 
 
 def main(args: Args) -> None:
@@ -27,6 +30,7 @@ def main(args: Args) -> None:
         output = open_output(args.labels, args.images)
     from pipelines.verify import verify
 
+    session.say(f"Checked against the {len(output.image_uris)} {output.inputs}")
     verdict = verify(output, connect=session.connect)
     for problem in verdict.problems:
         session.say(problem)
@@ -36,6 +40,7 @@ def main(args: Args) -> None:
     )
     result = {
         "labels": args.labels,
+        "inputs": f"{len(output.image_uris)} {output.inputs}",
         "labelled": verdict.labelled,
         "errors": verdict.errors,
         "problems": verdict.problems,

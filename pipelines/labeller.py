@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from torch import Tensor
 import sed
 from pipelines import masks, rows, tensors
 from pipelines.decoding import Row, failure
+from pipelines.out_of_memory import try_in_turn
 from sed.encoder import Essence
 
 
@@ -51,6 +52,8 @@ LoadModel = Callable[[str], Model]
 """Loads a model onto the device of that name."""
 
 
+Result = TypeVar("Result")
+
 Input = Tensor | list[Tensor]
 """An image_3HW, or the tensors of its features."""
 
@@ -62,6 +65,11 @@ class Scored:
     scores: sed.ClassScores
     kept: tuple[Tensor, ...] = ()
     """The tensors of its features, where they are to be kept."""
+
+    def on_cpu(self) -> "Scored":
+        """Return the same in the memory of the machine."""
+        scores = sed.ClassScores(self.scores.logits_KHW.cpu(), self.scores.candidates_K.cpu())
+        return Scored(scores, tuple(tensor.cpu() for tensor in self.kept))
 
 
 class Labeller:
@@ -100,16 +108,29 @@ class Labeller:
         use_threads(self.threads)  # OpenMP counts for each thread that calls
         images = batch.drop_columns("pixels").to_pylist()
         inputs = [
-            self.to_input(row, pixels)
+            self.prepare(row, pixels)
             for row, pixels in zip(images, batch["pixels"], strict=True)
             if row["error_type"] is None
         ]
-        found = iter(self.score(inputs) if inputs else [])
+        found = iter(self.score_sound(inputs))
         labelled = [
             row if row["error_type"] is not None else row | self.label(row, next(found))
             for row in images
         ]
         return pa.Table.from_pylist(labelled, schema=rows.LABELLED)
+
+    def prepare(self, row: Row, pixels: pa.LargeBinaryScalar) -> Input | Exception:
+        """Return the image of a row as the model sees it, or the error where it does not fit."""
+
+        def make() -> Input:
+            return self.to_input(row, pixels)
+
+        return try_in_turn(make, lambda: self.in_turn(make))
+
+    def in_turn(self, compute: Callable[[], Result]) -> Result:
+        """Compute while the model does not."""
+        with self.turn:
+            return compute()
 
     def to_input(self, row: Row, pixels: pa.LargeBinaryScalar) -> Input:
         """Return the image of a row as the model sees it, or the features kept of it."""
@@ -119,16 +140,19 @@ class Labeller:
         view = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)  # no copy
         return self.model.prepare(view.reshape(shape))
 
+    def score_sound(self, inputs: list[Input | Exception]) -> list[Scored | Exception]:
+        """Score what could be prepared; an error stays what it is."""
+        sound = [image for image in inputs if not isinstance(image, Exception)]
+        scored = iter(self.score(sound) if sound else [])
+        return [image if isinstance(image, Exception) else next(scored) for image in inputs]
+
     def score(self, images: list[Input]) -> list[Scored | Exception]:
         """Score images together; where memory does not suffice, each alone."""
-        try:
-            with self.turn:
-                return [*self.run(images)]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(images) == 1:
-                return [error]
+        found = try_in_turn(lambda: self.in_turn(lambda: self.run(images)))
+        if not isinstance(found, Exception):
+            return [*found]
+        if len(images) == 1:
+            return [found]
         return [self.score([image])[0] for image in images]
 
     def run(self, images: list[Input]) -> list[Scored]:
@@ -147,23 +171,30 @@ class Labeller:
         return [Scored(*pair) for pair in zip(scores, essence.split(), strict=True)]
 
     def label(self, row: Row, found: Scored | Exception) -> Row:
-        """Return the result columns of an image, or its error."""
+        """Return the result columns of an image, or its error.
+
+        The threads share the memory of one device. What does not fit beside the work of the others
+        is done again while the model waits, and then from scores in the memory of the machine.
+        """
         if isinstance(found, Exception):
             return failure("OutOfMemory", found)
-        kept = tensors.pack(found.kept) if self.keep_features else None
-        try:
-            return {"features": kept, **self.describe(row, found.scores)}
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return failure("OutOfMemory", error)
+        described = try_in_turn(
+            lambda: self.describe(row, found),
+            lambda: self.in_turn(lambda: self.describe(row, found)),
+            lambda: self.describe(row, found.on_cpu()),
+        )
+        if isinstance(described, Exception):
+            return failure("OutOfMemory", described)
+        return described
 
-    def describe(self, row: Row, scores: sed.ClassScores) -> Row:
+    def describe(self, row: Row, found: Scored) -> Row:
         """Make label map, confidence and segments of one image at its own size."""
+        scores = found.scores
         labels_HW, confidence_HW = self.label_map(scores, row["height"], row["width"])
         unsure = scores.uncertainty()
         name = row["image_uri"].rpartition("/")[2].rpartition(".")[0] or "image"
         return {
+            "features": tensors.pack(found.kept) if self.keep_features else None,
             "mask": {"bytes": masks.index_png(labels_HW, len(self.classes)), "path": f"{name}.png"},
             "confidence": {
                 "bytes": masks.confidence_png(scores.confidence().cpu().numpy()),
@@ -195,9 +226,3 @@ def use_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads, at most those of this machine; None changes nothing."""
     if threads is not None:
         torch.set_num_threads(min(threads, os.cpu_count() or threads))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether torch or Python ran out of memory; torch has no type for it on a CPU."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "can't allocate memory" in str(error)

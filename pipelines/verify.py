@@ -3,30 +3,21 @@
 Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and in errors/.
 """
 
-import hashlib
-import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from pyarrow.fs import FileSystem
-from pycocotools import mask as coco
 
 from pipelines import outputs, rows, shards
 from pipelines.listing import list_images
-from pipelines.masks import ignore_value
+from pipelines.row_check import mask_problem, photo_problem, stamp_problem
 from pipelines.storage import Location, locate, open_buckets
-from sed.photo import SIDEWAYS, read_orientation
 
 FOUND = pa.schema([("image_uri", pa.string()), ("folder", pa.string()), ("problem", pa.string())])
-
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for a mask or photo that it cannot read."""
 
 
 @dataclass
@@ -45,7 +36,20 @@ class Output:
     place: Location
     run: dict[str, Any]
     image_uris: pa.Array
-    """Large strings, sorted, each once."""
+    """Large strings, each once."""
+
+    inputs: str
+    """What these are, in words."""
+
+    missing: tuple[str, ...] = ()
+    """Those that are not where the images are said to be."""
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What the rows say about who made them."""
+        identity = self.run["identity"]
+        known = {name: identity[name] for name in ("vocabulary_id", "model_id", "rejection")}
+        return known | {"run_id": self.run["run_id"]}
 
 
 def open_output(labels: str, images: str) -> Output:
@@ -57,12 +61,27 @@ def open_output(labels: str, images: str) -> Output:
     """
     place, run = outputs.open_run(labels)
     options = run["configuration"]
-    if options.get("features"):  # the inputs are those of the run that kept them
-        options = outputs.open_run(options["features"])[1]["configuration"]
+    if options.get("features"):
+        return open_relabelled(place, run, images)
     listing = list_images(
         images, column=options["images_column"], limit=options["limit"], without=place
     )
-    return Output(place, run, listing.image_uris)
+    word = "come first" if options["limit"] else "are"
+    return Output(place, run, listing.image_uris, f"images that {word} in {images} now")
+
+
+def open_relabelled(place: Location, run: dict[str, Any], images: str) -> Output:
+    """Find an output that was made from kept features: its inputs are those of the run before.
+
+    Which these are its manifest says: it may have taken the first images only.
+    """
+    # Of the two names of the folder this one is absolute.
+    source, earlier = outputs.open_run(run["identity"]["images"])
+    image_uris = shards.read_manifest(source)["image_uri"].combine_chunks()
+    listing = list_images(images, column=earlier["configuration"]["images_column"], without=place)
+    missing = set(image_uris.to_pylist()) - set(listing.image_uris.to_pylist())
+    inputs = f"images of the run whose features were kept in {source.uri}"
+    return Output(place, run, image_uris, inputs, tuple(sorted(missing)))
 
 
 def verify(output: Output, connect: Callable[[], None]) -> Verdict:
@@ -72,8 +91,10 @@ def verify(output: Output, connect: Callable[[], None]) -> Verdict:
         output: From `open_output`.
         connect: Joins or starts a Ray cluster.
     """
-    found = spread(CheckPart(output.place, open_buckets(output.image_uris)), connect)
-    return judge(found, output.image_uris, output.run)
+    check = CheckPart(
+        output.place, open_buckets(output.image_uris), output.stamp, output.run["classes"]
+    )
+    return judge(spread(check, connect), output)
 
 
 def part_names(place: Location) -> list[str]:
@@ -101,6 +122,10 @@ class CheckPart:
 
     output: Location
     filesystems: Mapping[str, FileSystem]
+    stamp: Mapping[str, Any]
+    """Values that the columns `rows.STAMP` have in every row."""
+
+    classes: Sequence[str]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return a row of `FOUND` for each image of each part."""
@@ -119,56 +144,31 @@ class CheckPart:
             if not table.schema.equals(schema):
                 yield {"folder": folder, "problem": f"{place.uri} has other columns or types"}
                 continue
+            if folder == shards.LABELS and not self.has_classes(table.schema):
+                yield {"folder": folder, "problem": f"{place.uri} has other class names"}
             for row in table.to_pylist():
-                problem = self.problem_of(row, table) if folder == shards.LABELS else None
+                problem = stamp_problem(row, self.stamp)
+                if problem is None and folder == shards.LABELS:
+                    problem = self.problem_of(row)
                 yield {"image_uri": row["image_uri"], "folder": folder, "problem": problem}
 
-    def problem_of(self, row: dict[str, Any], table: pa.Table) -> str | None:
+    def has_classes(self, schema: pa.Schema) -> bool:
+        """Say whether the class names in a file are those of the run."""
+        try:
+            return rows.read_classes(schema) == self.classes
+        except ValueError:
+            return False
+
+    def problem_of(self, row: dict[str, Any]) -> str | None:
         """Return what is wrong with a labelled image, if anything."""
         try:
             data = locate(row["image_uri"], self.filesystems).read()
-            size = upright_size(data)
-        except UNREADABLE as error:
+        except (OSError, ValueError) as error:
             return f"the image cannot be read any more: {error}"
-        if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
-            return "the image has changed since it was labelled"
-        if size != (row["width"], row["height"]):
-            return f"the image is {size}, the row says {(row['width'], row['height'])}"
-        return mask_problem(row, len(rows.read_classes(table.schema)))
+        return photo_problem(row, data) or mask_problem(row, self.classes)
 
 
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of a photo as it is looked at."""
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-        turned = image.format != "TIFF" and read_orientation(image) in SIDEWAYS
-    return (height, width) if turned else (width, height)
-
-
-def mask_problem(row: dict[str, Any], num_classes: int) -> str | None:
-    """Return what is wrong with a mask and the segments that describe it, if anything."""
-    try:
-        with Image.open(io.BytesIO(row["mask"]["bytes"])) as image:
-            mask_HW = np.array(image)
-    except UNREADABLE as error:
-        return f"the mask cannot be read: {error}"
-    if mask_HW.shape != (row["height"], row["width"]):
-        return f"the mask is {mask_HW.shape[::-1]}, the image {(row['width'], row['height'])}"
-    values, pixels = np.unique(mask_HW, return_counts=True)
-    shown = dict(zip(values.tolist(), pixels.tolist(), strict=True))
-    shown.pop(ignore_value(num_classes), None)
-    if any(value >= num_classes for value in shown):
-        return f"the mask has a value beyond its {num_classes} classes: {max(shown)}"
-    counted = {segment["category_id"]: segment["pixels"] for segment in row["segments"]}
-    encoded = {s["category_id"]: int(coco.area(s["rle"])) for s in row["segments"]}
-    if not shown == counted == encoded:
-        return "the segments do not count the mask's pixels"
-    return None
-
-
-def judge(
-    found: Iterable[Mapping[str, Any]], image_uris: pa.Array, run: Mapping[str, Any]
-) -> Verdict:
+def judge(found: Iterable[Mapping[str, Any]], output: Output) -> Verdict:
     """Compare the rows that were found with the inputs and with run.json."""
     verdict, times, folders = Verdict(), Counter[str](), Counter[str]()
     for row in found:
@@ -179,11 +179,12 @@ def judge(
             folders[row["folder"]] += 1
     verdict.labelled, verdict.errors = folders[shards.LABELS], folders[shards.ERRORS]
     verdict.problems += [f"{uri}: in {n} rows" for uri, n in sorted(times.items()) if n > 1]
-    wanted = set(image_uris.to_pylist())
+    wanted = set(output.image_uris.to_pylist())
     missing, unknown = wanted - set(times), set(times) - wanted
     verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in sorted(missing)]
     verdict.problems += [f"{uri}: not among the images" for uri in sorted(unknown)]
-    verdict.problems += count_problems(verdict, run)
+    verdict.problems += [f"{uri}: not where the images are said to be" for uri in output.missing]
+    verdict.problems += count_problems(verdict, output.run)
     return verdict
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from pipelines import labeller
 from pipelines.decoding import failure
 from pipelines.evaluation.rows import PREDICTED
+from pipelines.out_of_memory import is_out_of_memory
 from sed import ClassScores, Rejection
 from sed.metrics import background_rule
 from sed.resize import to_model_input
@@ -78,7 +79,7 @@ class Predictor:
         try:
             return self.run(rows)
         except (RuntimeError, MemoryError) as error:
-            if not labeller.is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(rows) == 1:
                 return [failure("OutOfMemory", error)]

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,10 +190,7 @@ def test_a_killed_job_continues(tmp_path, random_checkpoint):
     command = [sys.executable, "-m", "jobs.label", *map(str, flags)]
     job = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
     parts = tmp_path / "out" / "labels"
-    deadline = time.monotonic() + 300
-    while not list(parts.glob("part-*.parquet")) and job.poll() is None:
-        assert time.monotonic() < deadline, "no shard was written"
-        time.sleep(0.05)
+    wait_for_a_shard(job, parts)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     before = {path.name: path.read_bytes() for path in parts.glob("part-*.parquet")}
@@ -206,34 +204,108 @@ def test_a_killed_job_continues(tmp_path, random_checkpoint):
         assert (parts / name).read_bytes() == content
 
 
+def test_ctrl_c_while_the_input_is_checked_is_answered_in_a_line(photos, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a tracking server without an answer
+        silent.settimeout(120)
+        flags = ["--images", photos, "--output", tmp_path / "out", "--classes", "red"]
+        flags += ["--model", "models:/photos/1"]
+        flags += ["--mlflow-uri", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        job = start_job(*flags)
+        connection, _ = silent.accept()  # it is being asked now
+        interrupted(job, "Interrupted: nothing was started.")
+        connection.close()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_ctrl_c_is_answered_with_how_to_continue(tmp_path, random_checkpoint, overwrite):
+    write_photos(tmp_path / "in", 60)
+    flags = ["--images", tmp_path / "in", "--output", tmp_path / "out", "--classes", "red", "blue"]
+    flags += ["--model", random_checkpoint, "--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    flags += ["--workers", "1", "--batch-size", "1", *["--overwrite"][: int(overwrite)]]
+    job = start_job(*flags)
+    wait_for_a_shard(job, tmp_path / "out" / "labels")
+    again = "the same command without --overwrite" if overwrite else "the same command"
+    interrupted(job, f"Interrupted: {again} continues where this one stopped.")
+
+
+def start_job(*flags):
+    """Start the job as a terminal does: Ctrl-C reaches all processes of its group."""
+    command = [sys.executable, "-m", "jobs.label", *map(str, flags)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored by what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_a_shard(job, parts):
+    deadline = time.monotonic() + 300
+    while not list(parts.glob("part-*.parquet")) and job.poll() is None:
+        assert time.monotonic() < deadline, "no shard was written"
+        time.sleep(0.05)
+
+
+def interrupted(job, line):
+    """Press Ctrl-C; require this one line and the status of an interrupted program."""
+    os.killpg(job.pid, signal.SIGINT)
+    said, logged = job.communicate(timeout=120)
+    assert said.splitlines()[-1:] == [line]
+    assert job.returncode == 130
+    assert "Traceback" not in logged
+
+
 @pytest.mark.ray
 def test_real_photos_become_rows_that_pycocotools_reads(shared_dir, tmp_path):
     """The bundled model knows no photo, but every row, size and RLE must be right."""
-    photos = tmp_path / "in"
+    photos, out = tmp_path / "in", tmp_path / "out"
     photos.mkdir()
-    found = sorted((shared_dir / "samples").rglob("*.jpg"))[::4]
+    found = sorted((shared_dir / "samples").rglob("*.jpg"))
     for path in found:
         (photos / path.name).write_bytes(path.read_bytes())
     (photos / "truncated.jpg").write_bytes(found[0].read_bytes()[:5000])
     (photos / "empty.png").write_bytes(b"")
-    flags = ["--images", photos, "--output", tmp_path / "out", "--vocabulary", "ade150"]
+    flags = ["--images", photos, "--output", out, "--vocabulary", "ade150"]
     flags += ["--model", "nano", "--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"]
     done = run_job(*flags)
     assert done.returncode == 0, done.stderr
-    errors = pq.read_table(tmp_path / "out" / "errors").to_pylist()
-    assert {Path(row["image_uri"]).name for row in errors} == {"truncated.jpg", "empty.png"}
-    rows = pq.read_table(tmp_path / "out" / "labels").to_pylist()
-    assert {Path(row["image_uri"]).name for row in rows} == {path.name for path in found}
+    errors = pq.read_table(out / "errors").to_pylist()
+    assert {Path(row["image_uri"]).name: row["error_type"] for row in errors} == {
+        "truncated.jpg": "DamagedImage",
+        "empty.png": "EmptyFile",
+    }
+    rows = pq.read_table(out / "labels").to_pylist()
+    assert sorted(Path(row["image_uri"]).name for row in rows) == [path.name for path in found]
     for row in rows:
-        with Image.open(row["image_uri"]) as photo:
-            size = photo.height, photo.width
-        labels_HW = np.array(Image.open(io.BytesIO(row["mask"]["bytes"])))
-        assert labels_HW.shape == size
-        assert {s["category_id"] for s in row["segments"]} == set(np.unique(labels_HW).tolist())
-        for segment in row["segments"]:
-            rle = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
-            mask_HW = coco.decode(rle).astype(bool)
-            np.testing.assert_array_equal(mask_HW, labels_HW == segment["category_id"])
+        check_row(row)
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = run_job(*flags)
+    assert again.returncode == 0, again.stderr
+    other = run_job(*flags, "--rejection", "topk:8")
+    assert other.returncode == 2
+    assert "another rejection (none, now topk:8)" in other.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def check_row(row):
+    """Require that mask, sizes and run lengths fit the photo and each other."""
+    with Image.open(row["image_uri"]) as photo:
+        size = photo.height, photo.width
+    assert (row["height"], row["width"]) == size
+    labels_HW = np.array(Image.open(io.BytesIO(row["mask"]["bytes"])))
+    assert labels_HW.shape == size
+    assert {s["category_id"] for s in row["segments"]} == set(np.unique(labels_HW).tolist())
+    for segment in row["segments"]:
+        rle = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
+        mask_HW = coco.decode(rle).astype(bool)
+        np.testing.assert_array_equal(mask_HW, labels_HW == segment["category_id"])
 
 
 def objects(bucket):

@@ -27,6 +27,9 @@ def test_what_is_missing_is_listed_and_the_status_is_1(tmp_path, capsys):
     run = {
         "status": "done",
         "counts": {"inputs": 2, "labelled": 2, "errors": 0},
+        "run_id": "r",
+        "classes": ["red"],
+        "identity": {"vocabulary_id": "v", "model_id": "m", "rejection": "none"},
         "configuration": {"images_column": "image_uri", "limit": None},
     }
     outputs.write_run(locate(str(tmp_path / "out")), run)
@@ -36,6 +39,7 @@ def test_what_is_missing_is_listed_and_the_status_is_1(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         assert f"{tmp_path}/photos/{name}: neither in labels/ nor in errors/" in lines
+    assert lines[0] == f"Checked against the 2 images that are in {tmp_path}/photos now"
     result = json.loads(lines[-1])
     assert result["labelled"] == 0
     assert len(result["problems"]) == 4

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 
 import sed
 from pipelines import masks, rows, shards
+from pipelines.buckets import bucket_filesystem
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.label import label
@@ -21,7 +22,9 @@ from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
 from sed.upsample import label_map
 from tests.fakes import ColourModel, write_photos
+from tests.pipelines import test_storage_faults
 
+proxy = test_storage_faults.proxy
 CLASSES = ["red", "green", "blue"]
 
 
@@ -189,6 +192,78 @@ def test_where_memory_does_not_suffice_images_go_alone_and_only_the_largest_fail
     assert images[0]["mask"] == labelled(photos, ["photo00.png"])[0]["mask"]
 
 
+def test_an_image_that_cannot_be_prepared_costs_one_row(photos):
+    class Small(ColourModel):
+        def prepare(self, pixels_HW3):
+            if pixels_HW3[..., 2].max() == 255:  # any blue
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().prepare(pixels_HW3)
+
+    images = labelled(photos, ["photo00.png", "photo01.png", "photo03.png"], model=Small)
+    assert [row["error_type"] for row in images] == [None, "OutOfMemory", None]
+    assert [row["message"] for row in images] == [None, "CUDA out of memory", None]
+    for row, name in ((images[0], "photo00.png"), (images[2], "photo03.png")):
+        assert row["mask"] == labelled(photos, [name])[0]["mask"]
+
+
+class Crowded:
+    """A labeller whose memory is full while others compute beside it, or always on its device."""
+
+    def __init__(self, *, device_is_full=False):
+        self.device_is_full = device_is_full
+        self.held = []  # whether the turn was held, at each try
+        self.labeller = make_labeller(model=lambda device: CrowdedModel(self))
+
+    def check(self):
+        self.held.append(self.labeller.turn.locked())
+        if self.device_is_full or not self.held[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+class CrowdedModel(ColourModel):
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+
+    def score(self, images_B3HW, text_NPD, rejection=None):
+        found = super().score(images_B3HW, text_NPD, rejection)
+        return [CrowdedScores(one, self.place) for one in found]
+
+
+class CrowdedScores(sed.ClassScores):
+    """Scores on a device: what is copied from it is a plain `ClassScores`."""
+
+    def __init__(self, scores, place):
+        super().__init__(scores.logits_KHW, scores.candidates_K)
+        object.__setattr__(self, "place", place)
+
+    def label_map(self, height, width):
+        self.place.check()
+        return super().label_map(height, width)
+
+
+@pytest.mark.parametrize("device_is_full", [False, True])
+def test_an_image_that_fits_alone_or_on_the_cpu_is_no_error(photos, device_is_full):
+    crowded = Crowded(device_is_full=device_is_full)
+    (row,) = crowded.labeller(decoded(photos, ["photo00.png"])).to_pylist()
+    assert crowded.held == [False, True]
+    assert row == labelled(photos, ["photo00.png"])[0]
+    assert not crowded.labeller.turn.locked()
+
+
+def test_a_photo_that_no_memory_can_hold_costs_one_row(photos):
+    class Nothing(ColourModel):
+        def score(self, images_B3HW, text_NPD, rejection=None):
+            none = torch.zeros(0, dtype=torch.long)
+            return [sed.ClassScores(torch.zeros(0, 16, 16), none) for _ in images_B3HW]
+
+    huge, small = decoded(photos, ["photo00.png", "photo01.png"]).to_pylist()
+    huge |= {"width": 10**7, "height": 10**7}  # 400 TB
+    batch = pa.Table.from_pylist([huge, small], schema=rows.DECODED)
+    images = make_labeller(model=Nothing)(batch).to_pylist()
+    assert [row["error_type"] for row in images] == ["OutOfMemory", None]
+
+
 def test_other_failures_of_the_model_are_not_hidden(photos):
     class Broken(ColourModel):
         def score(self, images_B3HW, text_NPD, rejection=None):
@@ -317,6 +392,57 @@ def test_every_image_is_labelled_once_and_a_restart_does_only_what_is_missing(
     assert after["labels/part-00002.parquet"] == before["labels/part-00002.parquet"]
     assert resumed["run_id"] == run["run_id"]
     assert resumed["counts"]["labelled"] == 19
+
+
+class Outage(dict):
+    """What a proxy answers: nothing any more, from the first request for some object on."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key, self.has_begun = key, False
+
+    def get(self, request, default=None):
+        self.has_begun = self.has_begun or request[1] == self.key
+        return (test_storage_faults.HANG_UP, "", 10**6) if self.has_begun else default
+
+
+def bucket_rows(uri):
+    """The rows of each file that an output has in a bucket, without the run that wrote them."""
+    place = locate(uri)
+    return {
+        (folder, info.base_name): pq.read_table(info.path, filesystem=place.fs)
+        .drop_columns("run_id")
+        .to_pylist()
+        for folder in (shards.LABELS, shards.ERRORS)
+        for info in shards.parts(place, folder)
+    }
+
+
+@pytest.mark.ray
+def test_a_store_that_goes_away_ends_the_job_and_the_next_start_completes_it(
+    local_ray, proxy, s3_bucket, photos, tmp_path, random_checkpoint, monkeypatch
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    for name in write_photos(photos, 40):
+        locate(f"{s3_bucket}/in/{name}").write((photos / name).read_bytes())
+    job = Job(f"{s3_bucket}/in", f"{s3_bucket}/out", random_checkpoint, tmp_path)
+    outage = proxy.faults = Outage("part-00003.parquet")  # when the fourth shard is to be written
+    with pytest.raises(OSError, match="AWS Error NETWORK_CONNECTION"):
+        job.run()
+    assert outage.has_begun
+
+    proxy.faults = {}
+    left = bucket_rows(f"{s3_bucket}/out")
+    done = [row for (folder, _), rows in left.items() if folder == "labels" for row in rows]
+    assert len(done) < 40
+    assert [row for (folder, _), rows in left.items() if folder == "errors" for row in rows] == []
+    run = job.run()
+    assert run["counts"] == {"inputs": 40, "labelled": 40, "errors": 0, "skipped": 0}
+    assert job.scored == 40 - len(done)
+    whole = Job(f"{s3_bucket}/in", f"{s3_bucket}/whole", random_checkpoint, tmp_path)
+    whole.run()
+    assert bucket_rows(f"{s3_bucket}/out") == bucket_rows(f"{s3_bucket}/whole")
 
 
 def test_nothing_is_labelled_where_only_the_end_was_missing(photos, tmp_path, random_checkpoint):

@@ -1,22 +1,42 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
 
-from pipelines import outputs, rows, shards
+from pipelines import masks, outputs, rows, shards
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.labeller import Labeller
+from pipelines.row_check import mask_problem, upright_size
 from pipelines.storage import locate
-from pipelines.verify import CheckPart, judge, open_output, part_names, upright_size, verify
+from pipelines.verify import CheckPart, judge, open_output, part_names, verify
 from sed import Rejection
 from tests.fakes import ColourModel, encoded, plain_image, write_photos
 
 CLASSES = ["red", "green", "blue"]
 SMALL = encoded(plain_image(0, 9, 9).convert("L"))
+ELSEWHERE = {
+    "size": [60, 20],
+    "counts": coco.encode(np.eye(60, 20, dtype="u1", order="F"))["counts"],
+}
 STAMP = {"vocabulary_id": "v", "model_id": "m", "rejection": "none", "run_id": "r"}
+
+
+def run_of(images, counts, **configuration):
+    """What run.json says of a run."""
+    return {
+        "status": "done",
+        "run_id": "r",
+        "counts": counts,
+        "classes": CLASSES,
+        "identity": STAMP | {"images": str(images)},
+        "configuration": {"images_column": "image_uri", "limit": None} | configuration,
+    }
 
 
 @pytest.fixture
@@ -42,18 +62,20 @@ def out(photos, tmp_path):
     for shard in todo.to_batches(max_chunksize=1):
         commit(labeller(pa.concat_tables(decode(pa.Table.from_batches([shard])))))
     counts = {"inputs": 5, "labelled": 4, "errors": 1, "skipped": 0}
-    configuration = {"images_column": "image_uri", "limit": None}
-    run = {"status": "done", "counts": counts, "configuration": configuration}
-    outputs.write_run(place, run)
+    outputs.write_run(place, run_of(photos, counts))
     return tmp_path / "out"
 
 
 def problems(out, photos):
     """What is found, without a cluster."""
+    return verdict(out, photos).problems
+
+
+def verdict(out, photos):
     output = open_output(str(out), str(photos))
     parts = pa.table({"part": part_names(output.place)})
-    found = CheckPart(output.place, {})(parts).to_pylist()
-    return judge(found, output.image_uris, output.run).problems
+    check = CheckPart(output.place, {}, output.stamp, output.run["classes"])
+    return judge(check(parts).to_pylist(), output)
 
 
 def change(path, **columns):
@@ -65,10 +87,19 @@ def change(path, **columns):
 
 
 def test_a_good_output_has_no_problem(out, photos):
-    output = open_output(str(out), str(photos))
-    found = CheckPart(output.place, {})(pa.table({"part": part_names(output.place)})).to_pylist()
-    verdict = judge(found, output.image_uris, output.run)
-    assert (verdict.labelled, verdict.errors, verdict.problems) == (4, 1, [])
+    found = verdict(out, photos)
+    assert (found.labelled, found.errors, found.problems) == (4, 1, [])
+
+
+def swapped(segments, name):
+    """The segments of two halves, each with something of the other."""
+    first, second = segments
+    assert first["pixels"] == second["pixels"]
+    return [first | {name: second[name]}, second | {name: first[name]}]
+
+
+def changed(segments, **values):
+    return [segments[0] | values, *segments[1:]]
 
 
 def first_labels(out):
@@ -108,8 +139,24 @@ def test_images_that_changed_are_found(out, photos):
     [
         ({"mask": lambda mask: mask | {"bytes": mask["bytes"][:50]}}, "the mask cannot be read"),
         ({"mask": lambda mask: mask | {"bytes": SMALL}}, "the mask is (9, 9), the image"),
-        ({"segments": lambda segments: segments[1:]}, "segments do not count"),
+        ({"mask": lambda mask: None}, "there is no mask"),
+        ({"mask": lambda mask: mask | {"bytes": None}}, "there is no mask"),
+        ({"segments": lambda segments: None}, "there are no segments"),
+        ({"segments": lambda segments: [None, *segments]}, "a segment is null"),
+        ({"segments": lambda segments: segments[1:]}, "segments are of the classes [1]"),
+        ({"segments": lambda segments: [*segments, segments[0]]}, "of the classes [0, 1, 0]"),
+        ({"segments": lambda segments: swapped(segments, "rle")}, "class 0 has another rle"),
+        ({"segments": lambda segments: swapped(segments, "bbox")}, "class 0 has another bbox"),
+        ({"segments": lambda segments: swapped(segments, "category")}, "0 is named 'green'"),
+        ({"segments": lambda segments: changed(segments, rle=ELSEWHERE)}, "another rle"),
+        ({"segments": lambda segments: changed(segments, rle=None)}, "another rle"),
+        ({"segments": lambda segments: changed(segments, bbox=None)}, "another bbox"),
+        ({"segments": lambda segments: changed(segments, pixels=599)}, "another pixels"),
         ({"width": lambda width: width + 1}, "the row says"),
+        ({"model_id": lambda _: "other"}, "model_id is 'other', in run.json 'm'"),
+        ({"vocabulary_id": lambda _: "other"}, "vocabulary_id is 'other', in run.json 'v'"),
+        ({"rejection": lambda _: "topk:1"}, "rejection is 'topk:1', in run.json 'none'"),
+        ({"run_id": lambda _: None}, "run_id is None, in run.json 'r'"),
     ],
 )
 def test_wrong_rows_are_found(out, photos, columns, words):
@@ -117,6 +164,66 @@ def test_wrong_rows_are_found(out, photos, columns, words):
     change(path, **columns)
     (problem,) = problems(out, photos)
     assert words in problem
+
+
+def test_errors_of_another_run_are_found(out, photos):
+    (path,) = (p for p in Path(out, "errors").iterdir() if pq.read_table(p).num_rows)
+    change(path, run_id=lambda _: "other")
+    assert problems(out, photos) == [f"{photos}/empty.png: run_id is 'other', in run.json 'r'"]
+
+
+@pytest.mark.parametrize("metadata", [None, {"classes": '["red", "blue", "green"]'}])
+def test_files_with_other_class_names_are_found(out, photos, metadata):
+    path = first_labels(out)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    assert problems(out, photos) == [f"labels: {path} has other class names"]
+
+
+def test_a_mask_without_a_class_has_no_segments():
+    ignored = masks.index_png(np.full((3, 4), 255), 3)
+    row = {"mask": {"bytes": ignored}, "width": 4, "height": 3, "segments": []}
+    assert mask_problem(row, CLASSES) is None
+
+
+@pytest.fixture
+def relabelled(out, photos, tmp_path, monkeypatch):
+    """The output of a run with --features whose folder was relative, of another place now."""
+    shutil.copytree(out, tmp_path / "kept")
+    uris = sorted(str(path) for path in photos.iterdir())
+    manifest = shards.extend(shards.no_manifest(), pa.array(uris, pa.large_string()))
+    shards.write_manifest(locate(str(tmp_path / "kept")), manifest)
+    first = run_of(photos, {}, limit=5, keep_features=True)
+    outputs.write_run(locate(str(tmp_path / "kept")), first)
+    counts = {"inputs": 5, "labelled": 4, "errors": 1, "skipped": 0}
+    second = run_of(tmp_path / "kept", counts, features="kept")
+    outputs.write_run(locate(str(out)), second)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return out
+
+
+def test_labels_of_kept_features_are_checked_against_the_inputs_of_that_run(relabelled, photos):
+    (photos / "another.png").write_bytes(encoded(plain_image("red")))  # sorts before the others
+    assert problems(relabelled, photos) == []
+    inputs = open_output(str(relabelled), str(photos)).inputs
+    assert inputs == f"images of the run whose features were kept in {photos.parent}/kept"
+
+
+def test_inputs_of_kept_features_that_lie_elsewhere_are_found(relabelled, photos, tmp_path):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "a.png").write_bytes(encoded(plain_image("red")))
+    found = problems(relabelled, tmp_path / "others")
+    assert found == [
+        f"{path}: not where the images are said to be" for path in sorted(photos.iterdir())
+    ]
+
+
+def test_the_inputs_are_said(out, photos):
+    assert open_output(str(out), str(photos)).inputs == f"images that are in {photos} now"
+    outputs.write_run(locate(str(out)), run_of(photos, {}, limit=2))
+    limited = open_output(str(out), str(photos))
+    assert limited.inputs == f"images that come first in {photos} now"
+    assert len(limited.image_uris) == 2
 
 
 def test_files_with_other_columns_are_found(out, photos):
@@ -147,6 +254,6 @@ def test_the_size_of_a_photo_is_that_of_the_upright_one():
 
 @pytest.mark.ray
 def test_an_output_is_verified_on_a_cluster(local_ray, out, photos):
-    verdict = verify(open_output(str(out), str(photos)), connect=lambda: None)
-    assert (verdict.labelled, verdict.errors, verdict.problems) == (4, 1, [])
+    found = verify(open_output(str(out), str(photos)), connect=lambda: None)
+    assert (found.labelled, found.errors, found.problems) == (4, 1, [])
     assert rows.read_classes(pq.read_schema(first_labels(out))) == CLASSES
