@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from pipelines import rows
-from pipelines.buckets import is_outage
+from pipelines.buckets import raise_outage
 from pipelines.decoder_process import Pending, child
 from pipelines.images import ImageError
 from pipelines.storage import locate
@@ -69,12 +69,13 @@ class Decode:
     def fetch(self, uri: str) -> bytes | OSError:
         """Return the content of a file, or why it cannot be read; an outage ends the job."""
         try:
-            return locate(uri, self.filesystems).read()
+            place = locate(uri, self.filesystems)
         except ValueError as error:  # a scheme that is not known here
             return OSError(str(error))
+        try:
+            return place.read()
         except OSError as error:
-            if is_outage(error):
-                raise
+            raise_outage(error, place.fs, place.path)
             return error
 
     def start(self, fetched: bytes | OSError) -> Callable[[], Row]:

@@ -14,7 +14,7 @@ from pipelines.classes import vocabulary_id
 from pipelines.features import open_features
 from pipelines.listing import list_images
 from pipelines.outputs import Identity
-from pipelines.storage import Location, locate, open_buckets
+from pipelines.storage import Location, check_readable, locate, open_buckets
 from pipelines.sweep.tuned import check_tuned
 from sed.checkpoint import file_digest
 
@@ -232,5 +232,5 @@ def list_inputs(
     listing = list_images(
         config.images or source.uri, column=config.images_column, limit=config.limit, without=output
     )
-    open_buckets(listing.image_uris)
+    check_readable(listing.image_uris, open_buckets(listing.image_uris))
     return shards.extend(old, listing.image_uris), listing.skipped

@@ -22,13 +22,19 @@ from pyarrow.fs import (
     LocalFileSystem,
 )
 
-from pipelines.buckets import bucket_filesystem
+from pipelines.buckets import bucket_filesystem, is_denied, raise_outage
 
 DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 """Name of a file that is being written."""
 
 BUCKET = r"(?:s3|gs)://[^/]+"
 """Start of a URI that points into a bucket."""
+
+PROBES = 3
+"""Inputs of a bucket that are tried before a job starts: the first, the last and one between."""
+
+PROBE_BYTES = 4096
+"""Read of each: pyarrow has room for no more of the answer, be it what the store refuses with."""
 
 
 @dataclass(frozen=True)
@@ -192,3 +198,37 @@ def open_buckets(uris: pa.Array | pa.ChunkedArray) -> dict[str, FileSystem]:
     starts = pc.unique(pc.struct_field(pc.extract_regex(uris, f"^(?P<bucket>{BUCKET})"), "bucket"))
     buckets = sorted(bucket for bucket in starts.to_pylist() if bucket)
     return {bucket: bucket_filesystem(bucket) for bucket in buckets}
+
+
+def check_readable(uris: pa.Array, filesystems: Mapping[str, FileSystem]) -> None:
+    """Require that some of the inputs in each bucket can be read: it may allow listing alone.
+
+    Args:
+        uris: Of the inputs, sorted.
+        filesystems: Of their buckets.
+
+    Raises:
+        OSError: All that were tried are forbidden; or the store does not know who asks.
+    """
+    for bucket in filesystems:
+        inside = pc.starts_with(uris, bucket + "/")
+        first, count = pc.index(inside, True).as_py(), pc.sum(inside).as_py()
+        tried = sorted({first + (count - 1) * step // (PROBES - 1) for step in range(PROBES)})
+        # A few objects of a larger corpus that may not be read are rows of errors/.
+        few = count < PROBES and count < len(uris)
+        if not few and all(denies(locate(uris[row].as_py(), filesystems)) for row in tried):
+            raise PermissionError(
+                f"{bucket} can be listed but not read: {uris[first].as_py()} is denied, and so is "
+                f"every other object that was tried ({len(tried)} of {count})"
+            )
+
+
+def denies(place: Location) -> bool:
+    """Say whether a file may not be read; what else may be wrong with it is said later."""
+    try:
+        with place.fs.open_input_file(place.path) as file:
+            file.read(PROBE_BYTES)
+    except OSError as error:
+        raise_outage(error, place.fs, place.path)
+        return is_denied(error)
+    return False
