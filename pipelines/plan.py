@@ -10,11 +10,12 @@ import torch
 
 import sed
 from pipelines import outputs, shards
+from pipelines.access import check_readable
 from pipelines.classes import vocabulary_id
 from pipelines.features import open_features
 from pipelines.listing import list_images
 from pipelines.outputs import Identity
-from pipelines.storage import Location, check_readable, locate, open_buckets
+from pipelines.storage import Location, locate, open_buckets
 from pipelines.sweep.tuned import check_tuned
 from sed.checkpoint import file_digest
 

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
+from pipelines.access import check_readable
 from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.decoding import Decode
 from pipelines.listing import list_images
 from pipelines.plan import LabelConfig, make_plan
-from pipelines.storage import check_readable, locate, open_buckets
+from pipelines.storage import PROBE, locate, open_buckets
 from tests.fakes import encoded
 from tests.nasty import noise
 
@@ -323,3 +324,35 @@ def test_a_file_that_fails_while_it_is_read_ends_the_job():
     with pytest.raises(OSError, match="Input/output error") as failed:
         Decode(64, 256).fetch("/proc/self/mem")
     assert is_outage(failed.value)
+
+
+def test_an_output_that_denies_writing_is_said_before_the_job(
+    proxy, photos, s3_bucket, random_checkpoint
+):
+    for command in ("POST", "PUT"):
+        proxy.fail(command, PROBE, 403, "AccessDenied")
+    with pytest.raises(PermissionError, match=r"/out cannot be written to: .*ACCESS_DENIED"):
+        make_plan(label_config(s3_bucket, random_checkpoint))
+
+
+def test_what_shows_that_a_bucket_can_be_written_to_is_deleted_or_does_not_count(proxy, s3_bucket):
+    place = locate(f"{s3_bucket}/out")
+    place.check_writable()
+    assert proxy.count("DELETE", PROBE) == 1
+    assert not place.at(PROBE).exists()
+    proxy.fail("DELETE", PROBE, 403, "AccessDenied")
+    place.check_writable()
+    assert place.at(PROBE).exists()
+    assert place.is_empty()
+
+
+def test_a_file_that_is_too_large_is_refused_without_another_request(proxy, photos, monkeypatch):
+    proxy.seen.clear()
+    assert decoder(photos).fetch(photos[0]) == PHOTO
+    assert [command for command, key in proxy.seen if key == "a.png"] == ["HEAD", "GET"]
+    proxy.seen.clear()
+    monkeypatch.setattr("pipelines.decoding.MAX_BYTES", len(PHOTO) - 1)
+    rows = pa.concat_tables(decoder(photos)(as_shard(photos[:1]))).to_pylist()
+    assert rows[0]["error_type"] == "TooLarge"
+    assert f"{len(PHOTO)} bytes" in rows[0]["message"]
+    assert [command for command, key in proxy.seen if key == "a.png"] == ["HEAD"]
