@@ -24,10 +24,11 @@ logger = logging.getLogger(__name__)
 def walk(fs: FileSystem, folder: str) -> Iterator[list[str]]:
     """Yield the paths of all files below a folder, in no order, up to `CHUNK` together.
 
-    Of a local folder nothing more is in memory. Of a bucket of S3 one folder is, as pyarrow lists
-    it, and up to `LISTINGS` small ones: FOLDER_BYTES a key, so a prefix of ten million keys without
-    folders in it takes FLAT_BYTES; a list of the keys (`--images keys.parquet`) does not. Google
-    knows no folders: there all keys of the prefix are in memory together.
+    Of a local folder nothing more is in memory. Of a bucket of S3 up to `LISTINGS` folders
+    are, each whole: pyarrow has no pages. A key of 35 bytes took 300 bytes (measured
+    with as many files on disk), so a prefix of ten million keys without folders in it takes 3 GB; a
+    list of the keys (`--images keys.parquet`) does not. Google knows no folders: there all keys of
+    the prefix are in memory together.
     """
     if isinstance(fs, LocalFileSystem):
         paths = local_files(folder)
