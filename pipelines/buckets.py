@@ -1,5 +1,6 @@
 """Buckets of S3 and of Google Cloud Storage: how they are reached, and with how much patience."""
 
+import errno
 import os
 import re
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 from pyarrow.fs import (
     AwsStandardS3RetryStrategy,
+    FileSelector,
     FileSystem,
     GcsFileSystem,
     S3FileSystem,
@@ -33,6 +35,35 @@ OUTAGE = re.compile(
 
 The answer to a HEAD has no body that would name the error: its status says it.
 """
+
+NO_CREDENTIALS = re.compile(
+    r"AWS Error (?:INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|REQUEST_TIME_TOO_SKEWED"
+    r"|REQUEST_EXPIRED|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN"
+    r"|INVALID_SIGNATURE|INCOMPLETE_SIGNATURE|OPT_IN_REQUIRED) during "
+    r"|Unable to parse ExceptionName: (?:ExpiredToken|InvalidToken|TokenRefreshRequired)\b"
+    r"|^google::cloud::Status\(UNAUTHENTICATED\b"
+)
+"""In the messages of pyarrow where it is the caller that is refused, whatever the object."""
+
+DENIED = re.compile(r"AWS Error ACCESS_DENIED during |^google::cloud::Status\(PERMISSION_DENIED\b")
+"""In the messages of pyarrow where the caller is known and may not."""
+
+MUTE = re.compile(
+    r"AWS Error (?:ACCESS_DENIED|\w+ \(HTTP status 40[03]\)) during (?:Head|Get)Object operation"
+)
+"""A refusal of this object, or of keys that have expired: a HEAD says no more, a GET not always."""
+
+HOST_FAILURES = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENXIO", "ENODEV", "EREMOTEIO", "ESTALE", "ENOTCONN", "ENOLINK", "ESHUTDOWN"),
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN", "ETIMEDOUT", "ECONNREFUSED"),
+        *("ECONNRESET", "ECONNABORTED", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+        *("EKEYEXPIRED", "EKEYREVOKED", "EKEYREJECTED", "ENOKEY"),
+    )
+    if hasattr(errno, name)
+)
+"""What the system says when a disk, a mount or this process itself cannot read any more."""
 
 
 class PatientS3(S3FileSystem):
@@ -97,5 +128,37 @@ def max_attempts(text: str) -> int:
 
 
 def is_outage(error: OSError) -> bool:
-    """Say whether an object store did not answer, rather than refuse one object."""
-    return not isinstance(error, FileNotFoundError) and OUTAGE.search(str(error)) is not None
+    """Say whether nothing can be read now, rather than this one file or object.
+
+    An object store does not answer, or no longer knows who asks; a disk, a mount or the process
+    has failed.
+    """
+    if isinstance(error, FileNotFoundError):
+        return False
+    words = str(error)
+    return (
+        error.errno in HOST_FAILURES
+        or OUTAGE.search(words) is not None
+        or NO_CREDENTIALS.search(words) is not None
+    )
+
+
+def is_denied(error: OSError) -> bool:
+    """Say whether reading or writing is forbidden to who asks."""
+    return isinstance(error, PermissionError) or DENIED.search(str(error)) is not None
+
+
+def raise_outage(error: OSError, fs: FileSystem, path: str) -> None:
+    """Raise what kept a file from being read where that is not the fault of this file.
+
+    S3 does not tell a HEAD that keys have expired or are unknown: it is asked once more, by a
+    listing of nothing, whose answer has a body.
+    """
+    if is_outage(error):
+        raise error
+    if isinstance(fs, S3FileSystem) and MUTE.search(str(error)):
+        try:
+            fs.get_file_info(FileSelector(path, allow_not_found=True))
+        except OSError as reason:
+            if is_outage(reason):
+                raise reason from error

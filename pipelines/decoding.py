@@ -18,13 +18,16 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from pipelines import rows
-from pipelines.buckets import is_outage
+from pipelines.buckets import raise_outage
 from pipelines.decoder_process import Pending, child
 from pipelines.images import ImageError
-from pipelines.storage import locate
+from pipelines.storage import TooManyBytesError, locate
 
 READ_AHEAD = 8
 """Files of a shard that are fetched while another one is decoded."""
+
+MAX_BYTES = 2**30
+"""A larger file is refused before it is read; `READ_AHEAD` of this size are in memory at most."""
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -69,19 +72,22 @@ class Decode:
     def fetch(self, uri: str) -> bytes | OSError:
         """Return the content of a file, or why it cannot be read; an outage ends the job."""
         try:
-            return locate(uri, self.filesystems).read()
+            place = locate(uri, self.filesystems)
         except ValueError as error:  # a scheme that is not known here
             return OSError(str(error))
+        try:
+            return place.read_at_most(MAX_BYTES)
         except OSError as error:
-            if is_outage(error):
-                raise
+            raise_outage(error, place.fs, place.path)
             return error
+        except ValueError as error:  # a path that pyarrow does not take
+            return OSError(str(error))
 
     def start(self, fetched: bytes | OSError) -> Callable[[], Row]:
         """Begin to decode a file; return what waits for its pixels and what is known about it."""
         if isinstance(fetched, OSError):
-            kind = "NotFound" if isinstance(fetched, FileNotFoundError) else "Unreadable"
-            return partial(failure, kind, fetched)
+            kinds = {FileNotFoundError: "NotFound", TooManyBytesError: "TooLarge"}
+            return partial(failure, kinds.get(type(fetched), "Unreadable"), fetched)
         pending = child(self.short_side, self.long_side).submit(fetched, self.seconds)
         return partial(self.finish, pending, hashlib.sha256(fetched).hexdigest())
 

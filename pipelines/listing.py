@@ -6,6 +6,7 @@ URIs are kept in Arrow arrays, since a corpus may have many millions of them.
 # pyarrow.compute makes its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from pipelines.storage import Location, locate
+from pipelines.walking import CHUNK
 
 IMAGE_ENDINGS = (
     *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "tif", "tiff", "bmp", "dib", "gif"),
@@ -32,8 +34,8 @@ INPUT_NAME = rf"(?i)(?:^|/)(?:[^/.]+|[^/]*\.(?:{'|'.join(IMAGE_ENDINGS)}))$"
 LIST_ENDINGS = ("parquet", "csv", "jsonl", "ndjson")
 
 URIS = pa.large_string()
-CHUNK = 65_536
-"""URIs that are Python strings at a time."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Listing:
     """Large strings, sorted, each once."""
 
     skipped: int
-    """Objects that are no input: their names have the ending of something else."""
+    """Objects that are no input: their names have the ending of something else, or no UTF-8."""
 
 
 def list_images(
@@ -101,11 +103,29 @@ def sorted_once(uris: pa.Array) -> pa.Array:
 
 
 def folder_uris(folder: Location, without: Location | None) -> Iterator[pa.Array]:
-    """Yield the URIs of the objects under a folder, except those under `without`."""
+    """Yield the URIs of the objects under a folder, except those under `without`.
+
+    Null stands for a file whose path is not UTF-8: no column could hold its URI.
+    """
     excluded = without.uri.rstrip("/") + "/" if without else None
     for paths in folder.walk():
-        uris = pa.array((folder.root + path for path in paths), URIS)
-        yield uris.filter(pc.invert(pc.starts_with(uris, excluded))) if excluded else uris
+        uris = pa.array([folder.root + path if is_utf8(path) else None for path in paths], URIS)
+        if excluded:
+            outside = pc.invert(pc.starts_with(uris, excluded))
+            uris = uris.filter(outside, null_selection_behavior="emit_null")
+        if uris.null_count:
+            first = ascii(next(path for path in paths if not is_utf8(path)))
+            logger.warning(
+                "%d files skipped: their paths are not UTF-8; rename them, the first is %s",
+                uris.null_count,
+                first,
+            )
+        yield uris
+
+
+def is_utf8(path: str) -> bool:
+    """Say whether the bytes of a path are UTF-8; those that are not came as surrogates."""
+    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def listed_uris(place: Location, column: str) -> Iterator[pa.Array]:

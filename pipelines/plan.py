@@ -10,6 +10,7 @@ import torch
 
 import sed
 from pipelines import outputs, shards
+from pipelines.access import check_readable
 from pipelines.classes import vocabulary_id
 from pipelines.features import open_features
 from pipelines.listing import list_images
@@ -237,6 +238,6 @@ def list_inputs(
     listing = list_images(
         config.images or source.uri, column=config.images_column, limit=config.limit, without=output
     )
-    open_buckets(listing.image_uris)
+    check_readable(listing.image_uris, open_buckets(listing.image_uris))
     manifest = shards.extend(old, listing.image_uris)
     return (manifest if config.limit is None else manifest[: config.limit]), listing.skipped

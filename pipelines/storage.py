@@ -8,6 +8,7 @@ import posixpath
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -23,12 +24,20 @@ from pyarrow.fs import (
 )
 
 from pipelines.buckets import bucket_filesystem
+from pipelines.walking import walk
 
 DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 """Name of a file that is being written."""
 
+PROBE = f".writable.{0:032x}"
+"""Name, like a draft's, of an object that shows that a bucket can be written to."""
+
 BUCKET = r"(?:s3|gs)://[^/]+"
 """Start of a URI that points into a bucket."""
+
+
+class TooManyBytesError(OSError):
+    """A file is larger than what asks for it can hold."""
 
 
 @dataclass(frozen=True)
@@ -75,26 +84,24 @@ class Location:
         return sorted(found, key=lambda info: info.path)
 
     def walk(self) -> Iterator[list[str]]:
-        """Yield the paths of all files below this folder, those of each folder in it together.
-
-        What lies directly in the folder comes first, then one folder after the other: no more than
-        the largest of them is in memory. Google knows no folders: there all comes together.
-        """
-        if isinstance(self.fs, GcsFileSystem):
-            yield [info.path for info in self.files(recursive=True)]
-            return
-        found = self.fs.get_file_info(FileSelector(self.path))
-        yield [info.path for info in found if info.type == FileType.File]
-        folders = sorted(info.path for info in found if info.type == FileType.Directory)
-        del found
-        for folder in folders:
-            inside = self.fs.get_file_info(FileSelector(folder, recursive=True))
-            yield [info.path for info in inside if info.type == FileType.File]
+        """Yield the paths of all files below this folder, some together, as `walking.walk` does."""
+        return walk(self.fs, self.path)
 
     def read(self) -> bytes:
         """Return the whole content."""
         with self.fs.open_input_stream(self.path, compression=None) as stream:
             return stream.read()
+
+    def read_at_most(self, limit: int) -> bytes:
+        """Return the whole content of a file of up to `limit` bytes.
+
+        Raises:
+            TooManyBytesError: It has more; none were read.
+        """
+        with self.fs.open_input_file(self.path) as file:
+            if file.size() > limit:
+                raise TooManyBytesError(f"{file.size()} bytes; files of up to {limit} are read")
+            return file.read()
 
     def write(self, data: bytes | pa.Buffer) -> None:
         """Write the whole content at once: a reader sees all of it or nothing.
@@ -117,7 +124,7 @@ class Location:
             raise
 
     def check_writable(self) -> None:
-        """Make the folder where it is local; a bucket must be there.
+        """Make the folder where it is local; into a bucket, write a small object and delete it.
 
         Raises:
             OSError: It cannot be written to.
@@ -126,8 +133,16 @@ class Location:
             self.fs.create_dir(self.path, recursive=True)
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(f"the folder {self.path} cannot be written to")
-        elif self.fs.get_file_info(self.path.partition("/")[0]).type == FileType.NotFound:
+            return
+        if self.fs.get_file_info(self.path.partition("/")[0]).type == FileType.NotFound:
             raise FileNotFoundError(f"there is no bucket for {self.uri}")
+        probe = self.at(PROBE)
+        try:
+            probe.write(b"This object may be deleted.\n")
+        except OSError as error:
+            raise PermissionError(f"{self.uri} cannot be written to: {error}") from error
+        with suppress(OSError):  # deleted by another job that starts; or deleting is forbidden
+            self.fs.delete_file(probe.path)
 
     def remove(self) -> None:
         """Delete the file, or the folder with all that is in it; nothing there is no error."""

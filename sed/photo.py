@@ -1,6 +1,6 @@
 """A Pillow image of any mode becomes an upright RGB photo.
 
-Shapes: H W pixels.
+Shapes: H W pixels, h rows of a strip.
 """
 
 import numpy as np
@@ -11,6 +11,9 @@ ORIENTATION = 0x0112
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations that swap width and height."""
+
+STRIP = 64
+"""Rows that are computed at a time: a large image is not copied whole for each step."""
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -45,14 +48,28 @@ def to_8_bit(grey_HW: np.ndarray) -> np.ndarray:
     Integers count as 16 bit unless one is larger: then the largest becomes white. Floats count as
     0..1, else as 0..255, else the largest becomes white.
     """
-    values_HW = np.nan_to_num(grey_HW.astype(np.float64), posinf=0, neginf=0)
-    largest = float(values_HW.max())
+    strips = [grey_HW[start : start + STRIP] for start in range(0, len(grey_HW), STRIP)]
+    largest = max(float(finite(strip_hW).max()) for strip_hW in strips)
     usual = (1.0, 255.0) if grey_HW.dtype.kind == "f" else (65535.0,)
     white = next((limit for limit in usual if largest <= limit), largest)
-    return (values_HW.clip(0, white) * (255 / white) + 0.5).astype(np.uint8)
+    eight_bit_HW = np.empty(grey_HW.shape, np.uint8)
+    for start, strip_hW in zip(range(0, len(grey_HW), STRIP), strips, strict=True):
+        scaled_hW = finite(strip_hW).clip(0, white) * (255 / white) + 0.5
+        eight_bit_HW[start : start + STRIP] = scaled_hW.astype(np.uint8)
+    return eight_bit_HW
+
+
+def finite(grey_hW: np.ndarray) -> np.ndarray:
+    """Return grey values as float64, those that are no number or without end as 0."""
+    return np.nan_to_num(grey_hW.astype(np.float64), posinf=0, neginf=0)
 
 
 def on_white(image: Image.Image) -> Image.Image:
     """Lay an RGBA image on a white ground."""
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image).convert("RGB")
+    width, height = image.size
+    photo = Image.new("RGB", image.size)
+    for top in range(0, height, STRIP):
+        strip = image.crop((0, top, width, min(top + STRIP, height)))
+        ground = Image.new("RGBA", strip.size, "white")
+        photo.paste(Image.alpha_composite(ground, strip).convert("RGB"), (0, top))
+    return photo

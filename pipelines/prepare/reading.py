@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pipelines import rows
-from pipelines.buckets import is_outage
+from pipelines.buckets import raise_outage
 from pipelines.images import MAX_PIXELS
 from pipelines.masks import ignore_value, index_png
 from pipelines.prepare.encodings import Encoding, MaskError
@@ -115,11 +115,11 @@ class ReadPair:
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; an outage of the store is no fault of the file."""
+        place = self.root.at(path)
         try:
-            return self.root.at(path).read()
+            return place.read()
         except OSError as error:
-            if is_outage(error):
-                raise
+            raise_outage(error, place.fs, place.path)
             raise PairError("Unreadable", f"{path}: {error}") from error
 
     def image_size(self, path: str, data: bytes) -> tuple[int, int]:

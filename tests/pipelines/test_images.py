@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 import zlib
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.images import ImageError, decode
+from sed.photo import to_8_bit
 from sed.resize import resize_shortest_edge
 from tests.fakes import encoded, halves, plain_image
 
@@ -91,6 +93,28 @@ def test_floats_are_scaled_by_their_range():
     bytes_like = np.array([[0, 10], [200, 7]], dtype=np.float32)
     pixels = decoded(Image.fromarray(bytes_like), "TIFF").pixels_HW3[:, :, 0]
     assert pixels.tolist() == [[0, 10], [200, 7]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_scaling_a_large_grey_image_takes_little_more_than_its_pixels(dtype):
+    ramp_HW = np.arange(2000 * 1000).reshape(2000, 1000) % 60_000
+    grey_HW = ramp_HW.astype(dtype)
+    tracemalloc.start()
+    eight_bit_HW = to_8_bit(grey_HW)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * eight_bit_HW.nbytes
+    white = 65535 if dtype is np.uint16 else 59_999
+    np.testing.assert_array_equal(eight_bit_HW, (ramp_HW * (255 / white) + 0.5).astype(np.uint8))
+
+
+def test_a_tall_transparent_photo_is_laid_on_white_everywhere():
+    pixels_HW4 = np.random.default_rng(0).integers(0, 256, (150, 40, 4), dtype=np.uint8)
+    alpha_HW1 = pixels_HW4[:, :, 3:] / 255
+    expected_HW3 = pixels_HW4[:, :, :3] * alpha_HW1 + 255 * (1 - alpha_HW1)
+    found_HW3 = decoded(Image.fromarray(pixels_HW4)).pixels_HW3
+    assert found_HW3.shape == (150, 40, 3)
+    assert abs(found_HW3 - expected_HW3).max() <= 1
 
 
 def test_cmyk_jpegs_have_their_colours():

@@ -1,18 +1,21 @@
 import multiprocessing
+import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, LocalFileSystem
 
 from pipelines import shards
 from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.listing import is_input, list_images
 from pipelines.storage import Location, locate, open_buckets
+from pipelines.walking import walk
 
 
 def listed(images, column="image_uri", **options):
@@ -199,6 +202,72 @@ def test_writing_leaves_the_file_whole_or_not_there(tmp_path):
     assert [info.base_name for info in locate(str(tmp_path / "new")).files()] == ["file"]
 
 
+def put_key(server, bucket, key):
+    """Write an object under a key that pyarrow would not take."""
+    signed = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
+    headers = {"Authorization": f"{signed}, SignedHeaders=host, Signature=0"}
+    url = f"{server}/{bucket[5:]}/{key}"
+    urlopen(Request(url, data=b"x", method="PUT", headers=headers)).close()
+
+
+def test_a_bucket_is_listed_folder_by_folder_with_names_that_are_empty(s3_server, s3_bucket):
+    keys = ["top.png", "in/a.png", "in/b/c.png", "in/b/d/e.png", "in/f//g.png", "in/f/h.png"]
+    for key in keys:
+        put_key(s3_server, s3_bucket, key)
+    place = locate(s3_bucket)
+    asked = []
+
+    class Asked:
+        """The filesystem, and which folders it was asked to list."""
+
+        def get_file_info(self, selector):
+            asked.append((selector.base_dir.partition("/")[2], selector.recursive))
+            return place.fs.get_file_info(selector)
+
+    found = sorted(path for paths in walk(Asked(), place.path) for path in paths)
+    assert found == sorted(f"{place.path}/{key}" for key in keys)
+    folders = ["", "in", "in/b", "in/b/d", "in/f"]
+    assert sorted(asked) == [*((folder, False) for folder in folders), ("in/f", True)]
+    listing = listed(s3_bucket)
+    assert listing.image_uris.to_pylist() == sorted(f"{s3_bucket}/{key}" for key in keys)
+
+
+def test_links_are_followed_but_not_round_in_a_circle(folder, tmp_path, caplog):
+    before = listed(folder).image_uris.to_pylist()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x.png").write_bytes(b"x")
+    (folder / "link.png").symlink_to(folder / "a.png")
+    (folder / "linked").symlink_to(tmp_path / "outside")
+    (folder / "deep/er/up").symlink_to(folder)
+    (tmp_path / "outside/self").symlink_to(tmp_path / "outside")
+    (folder / "nothing.png").symlink_to(folder / "nowhere.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    os.mkfifo(folder / "pipe.png")
+    more = ["link.png", "linked/x.png", "nothing.png", "circle.png"]
+    expected = sorted([*before, *(f"{folder}/{name}" for name in more)])
+    assert listed(folder).image_uris.to_pylist() == expected
+    assert f"{folder}/deep/er/up leads back" in caplog.text
+    assert f"{folder}/linked/self leads back" in caplog.text
+
+
+def test_a_name_that_is_not_utf_8_is_skipped_counted_and_named(folder, caplog):
+    before = listed(folder)
+    assert not caplog.records
+    os.mkdir(bytes(folder) + b"/caf\xe9")  # noqa: PTH102
+    for name in (b"/\xff.png", b"/caf\xe9/in.png"):
+        Path(os.fsdecode(bytes(folder) + name)).write_bytes(b"x")
+    listing = listed(folder, without=locate(str(folder / "out")))
+    assert listing.image_uris.equals(before.image_uris)
+    assert listing.skipped == before.skipped + 2
+    assert "2 files skipped: their paths are not UTF-8" in caplog.text
+    assert "\\udcff.png" in caplog.text or "caf\\udce9/in.png" in caplog.text
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(folder):
+    with pytest.raises(OSError, match="File name too long"):
+        list(walk(LocalFileSystem(), str(folder / ("x" * 300))))
+
+
 MILLION = 10**6
 MEGABYTE = 2**20
 
@@ -220,6 +289,37 @@ def kilobytes(field):
     """What Linux says about the memory of this process."""
     (found,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found)
+
+
+def memory_of_walking(folder):
+    """Count the files below a folder; return how many, and the bytes at the peak.
+
+    To be called in a process of its own.
+    """
+    place = locate(str(folder))
+    sum(len(paths) for paths in place.at("warm").walk())
+    before = kilobytes("VmRSS")
+    return sum(len(paths) for paths in place.walk()), 1024 * (kilobytes("VmHWM") - before)
+
+
+FLAT = 150_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says")
+def test_a_large_flat_folder_is_walked_in_the_memory_of_a_piece_of_it(tmp_path):
+    (tmp_path / "warm").mkdir()
+    first = tmp_path / "warm/photo.jpg"
+    first.touch()
+    for index in range(FLAT):
+        if index % 50_000 == 0:  # a file takes no more links on some filesystems
+            first = tmp_path / f"photo-{index:09d}.jpg"
+            first.touch()
+        else:
+            os.link(first, f"{tmp_path}/photo-{index:09d}.jpg")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        found, peak = process.submit(memory_of_walking, tmp_path).result()
+    assert found == FLAT + 1
+    assert peak < 20 * MEGABYTE
 
 
 def memory_of_planning(images):

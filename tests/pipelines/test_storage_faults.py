@@ -1,18 +1,24 @@
 """An object store that throttles, hangs up or refuses, as seen through a proxy that misbehaves."""
 
+import errno
 import http.client
+import os
 import pickle
+import resource
 import threading
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
 
+from pipelines.access import check_readable
 from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.decoding import Decode
 from pipelines.listing import list_images
-from pipelines.storage import locate, open_buckets
+from pipelines.plan import LabelConfig, make_plan
+from pipelines.storage import PROBE, locate, open_buckets
 from tests.fakes import encoded
 from tests.nasty import noise
 
@@ -206,3 +212,147 @@ def test_a_name_like_an_outage_is_none(proxy, s3_bucket):
     with pytest.raises(OSError, match="ACCESS_DENIED") as refused:
         locate(f"{s3_bucket}/{name}").read()
     assert not is_outage(refused.value)
+
+
+EXPIRED = [
+    (400, "ExpiredToken"),
+    (400, "InvalidToken"),
+    (403, "InvalidAccessKeyId"),
+    (403, "SignatureDoesNotMatch"),
+    (403, "RequestTimeTooSkewed"),
+]
+
+
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+@pytest.mark.parametrize(("status", "code"), EXPIRED)
+def test_keys_that_have_expired_end_the_job_instead_of_marking_images(
+    proxy, photos, s3_bucket, monkeypatch, command, status, code
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    step = decoder(photos)
+    for key in ("b.png", s3_bucket[5:]):
+        proxy.fail(command, key, status, code)
+        proxy.fail("GET", key, status, code)
+    with pytest.raises(OSError, match=f"{code}|[A-Z]+_[A-Z_]+ during") as refused:
+        list(step(as_shard(photos)))
+    assert is_outage(refused.value)
+
+
+def test_one_object_whose_head_says_nothing_costs_one_row(proxy, photos):
+    proxy.fail("HEAD", "b.png", 400)  # as S3 answers for an object under a key of its owner's
+    rows = pa.concat_tables(decoder(photos)(as_shard(photos))).to_pylist()
+    assert [row["error_type"] for row in rows] == [None, "Unreadable", None]
+
+
+def label_config(s3_bucket, checkpoint):
+    return LabelConfig(
+        images=f"{s3_bucket}/in",
+        output=f"{s3_bucket}/out",
+        classes=["red", "green"],
+        model=str(checkpoint),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bucket_that_can_be_listed_but_not_read_is_said_before_the_job(
+    proxy, photos, s3_bucket, random_checkpoint, count
+):
+    for uri in photos[count:]:
+        locate(uri).remove()
+    for name in "abc":
+        proxy.fail("HEAD", f"{name}.png", 403, "AccessDenied")
+    with pytest.raises(PermissionError, match=r"can be listed but not read: .*a\.png is"):
+        make_plan(label_config(s3_bucket, random_checkpoint))
+
+
+def test_a_bucket_of_which_one_object_can_be_read_is_labelled(proxy, photos):
+    uris = pa.array(["/local.png", *photos])
+    for name in "ab":
+        proxy.fail("HEAD", f"{name}.png", 403, "AccessDenied")
+    check_readable(uris, open_buckets(uris))
+    proxy.fail("HEAD", "c.png", 403, "AccessDenied")
+    check_readable(uris[:3], open_buckets(uris))  # two of three inputs are rows of errors/
+    with pytest.raises(PermissionError):
+        check_readable(uris, open_buckets(uris))
+
+
+def test_a_store_that_does_not_know_who_asks_is_said_before_the_job(proxy, photos):
+    proxy.fail("GET", "a.png", 400, "ExpiredToken")
+    with pytest.raises(OSError, match="ExpiredToken"):
+        check_readable(pa.array(photos), open_buckets(pa.array(photos)))
+
+
+@pytest.mark.parametrize(
+    "name", ["EIO", "ESTALE", "ENOTCONN", "ENOMEM", "ENFILE", "ETIMEDOUT", "EHOSTDOWN"]
+)
+def test_a_disk_or_mount_that_fails_is_an_outage(name):
+    number = getattr(errno, name)
+    assert is_outage(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("name", ["EACCES", "ENOENT", "ENAMETOOLONG", "ELOOP", "EISDIR"])
+def test_a_file_that_cannot_be_opened_is_no_outage(name):
+    number = getattr(errno, name)
+    assert not is_outage(OSError(number, os.strerror(number)))
+
+
+def test_google_that_does_not_know_who_asks_is_an_outage():
+    words = "google::cloud::Status(UNAUTHENTICATED: Permanent error GetObjectMetadata: 401)"
+    assert is_outage(OSError(words))
+    assert not is_outage(OSError(f"no such object: {words}"))
+
+
+def test_a_process_without_free_file_descriptors_ends_instead_of_marking_images(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PHOTO)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    try:
+        with ExitStack() as held:
+            with suppress(OSError):
+                while True:
+                    held.enter_context(path.open())
+            with pytest.raises(OSError, match="Too many open files"):
+                Decode(64, 256).fetch(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_fails_while_it_is_read_ends_the_job():
+    with pytest.raises(OSError, match="Input/output error") as failed:
+        Decode(64, 256).fetch("/proc/self/mem")
+    assert is_outage(failed.value)
+
+
+def test_an_output_that_denies_writing_is_said_before_the_job(
+    proxy, photos, s3_bucket, random_checkpoint
+):
+    for command in ("POST", "PUT"):
+        proxy.fail(command, PROBE, 403, "AccessDenied")
+    with pytest.raises(PermissionError, match=r"/out cannot be written to: .*ACCESS_DENIED"):
+        make_plan(label_config(s3_bucket, random_checkpoint))
+
+
+def test_what_shows_that_a_bucket_can_be_written_to_is_deleted_or_does_not_count(proxy, s3_bucket):
+    place = locate(f"{s3_bucket}/out")
+    place.check_writable()
+    assert proxy.count("DELETE", PROBE) == 1
+    assert not place.at(PROBE).exists()
+    proxy.fail("DELETE", PROBE, 403, "AccessDenied")
+    place.check_writable()
+    assert place.at(PROBE).exists()
+    assert place.is_empty()
+
+
+def test_a_file_that_is_too_large_is_refused_without_another_request(proxy, photos, monkeypatch):
+    proxy.seen.clear()
+    assert decoder(photos).fetch(photos[0]) == PHOTO
+    assert [command for command, key in proxy.seen if key == "a.png"] == ["HEAD", "GET"]
+    proxy.seen.clear()
+    monkeypatch.setattr("pipelines.decoding.MAX_BYTES", len(PHOTO) - 1)
+    rows = pa.concat_tables(decoder(photos)(as_shard(photos[:1]))).to_pylist()
+    assert rows[0]["error_type"] == "TooLarge"
+    assert f"{len(PHOTO)} bytes" in rows[0]["message"]
+    assert [command for command, key in proxy.seen if key == "a.png"] == ["HEAD"]
