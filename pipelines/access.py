@@ -47,8 +47,8 @@ def check_readable(uris: pa.Array, filesystems: Mapping[str, FileSystem]) -> Non
 def denies(place: Location) -> bool:
     """Say whether a file may not be read; what else may be wrong with it is said later."""
     try:
-        with place.fs.open_input_file(place.path) as file:
-            file.read(PROBE_BYTES)
+        with place.fs.open_input_stream(place.path, compression=None) as stream:
+            stream.read(PROBE_BYTES)
     except OSError as error:
         raise_outage(error, place.fs, place.path)
         return is_denied(error)

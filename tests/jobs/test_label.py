@@ -281,7 +281,8 @@ def test_real_photos_become_rows_that_pycocotools_reads(shared_dir, tmp_path):
         "empty.png": "EmptyFile",
     }
     rows = pq.read_table(out / "labels").to_pylist()
-    assert sorted(Path(row["image_uri"]).name for row in rows) == [path.name for path in found]
+    names = sorted(path.name for path in found)
+    assert sorted(Path(row["image_uri"]).name for row in rows) == names
     for row in rows:
         check_row(row)
 

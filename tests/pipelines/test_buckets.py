@@ -13,7 +13,7 @@ from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.plan import LabelConfig, make_plan
-from pipelines.storage import locate, open_buckets
+from pipelines.storage import TooManyBytesError, locate, open_buckets
 from tests.fakes import encoded, halves
 from tests.pipelines.test_label import CLASSES, make_labeller
 
@@ -54,6 +54,13 @@ def test_what_is_missing_is_no_outage(google):
     assert not is_outage(missing.value)
     with pytest.raises(FileNotFoundError, match="no bucket for gs://elsewhere/out"):
         locate("gs://elsewhere/out").check_writable()
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(google):
+    locate(f"{BUCKET}/a.jpg").write(b"content")
+    assert locate(f"{BUCKET}/a.jpg").read_at_most(7) == b"content"
+    with pytest.raises(TooManyBytesError, match="more than 6 bytes"):
+        locate(f"{BUCKET}/a.jpg").read_at_most(6)
 
 
 def test_a_worker_reads_with_the_filesystem_it_was_sent(google, monkeypatch):

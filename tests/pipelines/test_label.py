@@ -428,7 +428,7 @@ def test_a_store_that_goes_away_ends_the_job_and_the_next_start_completes_it(
         locate(f"{s3_bucket}/in/{name}").write((photos / name).read_bytes())
     job = Job(f"{s3_bucket}/in", f"{s3_bucket}/out", random_checkpoint, tmp_path)
     outage = proxy.faults = Outage("part-00003.parquet")  # when the fourth shard is to be written
-    with pytest.raises(OSError, match="AWS Error NETWORK_CONNECTION"):
+    with pytest.raises(local_ray.exceptions.RayTaskError, match="AWS Error NETWORK_CONNECTION"):
         job.run()
     assert outage.has_begun
 

@@ -320,12 +320,6 @@ def test_a_process_without_free_file_descriptors_ends_instead_of_marking_images(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_file_that_fails_while_it_is_read_ends_the_job():
-    with pytest.raises(OSError, match="Input/output error") as failed:
-        Decode(64, 256).fetch("/proc/self/mem")
-    assert is_outage(failed.value)
-
-
 def test_an_output_that_denies_writing_is_said_before_the_job(
     proxy, photos, s3_bucket, random_checkpoint
 ):
