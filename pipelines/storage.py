@@ -102,7 +102,7 @@ class Location:
         Raises:
             TooManyBytesError: It has more; of all but Google's none were read.
         """
-        if isinstance(self.fs, GcsFileSystem):  # its file that knows its size costs a request more
+        if isinstance(self.fs, GcsFileSystem):  # its files that know their size hang on an emulator
             return self.read_pieces(limit)
         with self.fs.open_input_file(self.path) as file:
             if file.size() > limit:

@@ -107,7 +107,7 @@ def test_a_registered_model_is_measured_on_two_datasets_under_two_rejections(
     assert found["datasets"][2]["mean_candidates"] == 156
     assert found["datasets"][3]["mean_candidates"] < 156
     assert any("mIoU" in line for line in lines)
-    assert any("scene_000.jpg: the photo:" in line for line in lines)
+    assert any("scene_000.jpg has changed since it was labelled" in line for line in lines)
     check_files(tmp_path / "out")
     check_run(tracking.store.connect(mlflow_uri), found["run_id"])
 

@@ -1,5 +1,6 @@
 """An output of `label` without a model: scenes with their own masks, some of them doubted."""
 
+import hashlib
 import io
 import itertools
 
@@ -63,7 +64,7 @@ def label_row(folder, index, classes, size):
     found = masks.segments(labels_HW, confidence_HW, classes)
     return {
         "image_uri": str(path),
-        "image_sha256": "0" * 64,
+        "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "width": image_HW3.shape[1],
         "height": image_HW3.shape[0],
         "mask": {"bytes": masks.index_png(labels_HW, len(classes)), "path": "mask.png"},
