@@ -89,8 +89,9 @@ def begin_run(args: Args, plan: "Plan") -> str | None:
         }
         run.params({**record["recipe"], **facts})
         run.dataset(plan.dataset.partition("=")[0], *plan.data_facts, "training")
-    plan.output.at(RUN_FILE).write(json.dumps(record | {"run_id": run.id}).encode())
-    return run.id
+    run_id = run.id or record.get("run_id")  # a server that is away loses no run
+    plan.output.at(RUN_FILE).write(json.dumps(record | {"run_id": run_id}).encode())
+    return run_id
 
 
 def finish_run(args: Args, plan: "Plan", run_id: str | None, trained: "Trained") -> str | None:

@@ -1,5 +1,6 @@
 """Checks of what a person asks of a training, before anything is read or started."""
 
+import math
 import os
 from dataclasses import fields
 from itertools import chain
@@ -39,9 +40,21 @@ def check(flags: TrainFlags) -> Crew:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {number}")
     check_shares(flags)
     check_recipe(flags, specs[0] == SCENES)
-    if flags.use_gpu and not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
+    if flags.learning_rate is not None and not 0 < flags.learning_rate < math.inf:
+        raise ValueError(f"--learning-rate must be more than 0, got {flags.learning_rate}")
+    crew = Crew.parse(flags.workers, use_gpu=flags.use_gpu)
+    if flags.use_gpu and not os.environ.get("RAY_ADDRESS"):
+        check_own_gpus(crew.least)
+    return crew
+
+
+def check_own_gpus(workers: int) -> None:
+    """Require a GPU of this machine for each worker, where no cluster is joined."""
+    found = torch.cuda.device_count()
+    if not found:
         raise ValueError("--use-gpu: this machine has no GPU, and no cluster was joined")
-    return Crew.parse(flags.workers, use_gpu=flags.use_gpu)
+    if found < workers:
+        raise ValueError(f"--workers {workers} --use-gpu: this machine has {found} GPUs")
 
 
 def check_shares(flags: TrainFlags) -> None:

@@ -1,6 +1,7 @@
 """What a training shall do: checked before anything starts, and bound to its output."""
 
 import json
+import posixpath
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -190,9 +191,14 @@ def claim(file: Location, config: TrainConfig) -> dict[str, Any]:
     """Make the output belong to this recipe; return its record.
 
     Raises:
-        ValueError: It belongs to another one.
+        ValueError: It belongs to another one, or holds something else.
     """
     if not file.exists():
+        folder = Location(file.fs, posixpath.dirname(file.path), file.root)
+        if not folder.is_empty():
+            raise ValueError(
+                f"the output {folder.uri} is not empty and holds no training: use another --output"
+            )
         record = {"digest": config.digest, "recipe": asdict(config)}
         file.write(json.dumps(record).encode())
         return record

@@ -93,7 +93,9 @@ class SweepConfig:
         if pool.num_gpus:
             return dataclasses.replace(pool, num_cpus=0)
         size = wanted or min(cpus, MOST_CPU_TRIALS)
-        each = max(1, cpus // min(size, self.trials))
+        # A trial runs on one machine.
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        each = max(1, min(cpus // min(size, self.trials), largest))
         return Pool(min(size, self.trials), each, 0, each)
 
 

@@ -75,6 +75,8 @@ def write(result: Mapping[str, Any], output: Location) -> None:
     """Write rejection.json, if a policy is good enough, and sweep.json."""
     if result["chosen"] is not None:
         write_json(output.at(REJECTION_FILE), rejection_file(result))
+    else:
+        output.at(REJECTION_FILE).remove()
     write_json(output.at(SWEEP_FILE), result)
 
 

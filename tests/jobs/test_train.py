@@ -160,3 +160,12 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["validation"] == found["validation"]
     assert again["run_id"] == found["run_id"]
+
+
+def test_a_folder_that_holds_something_else_is_no_output(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit) as stopped:
+        main(Args(dataset=(("scenes",),), output=str(tmp_path)))
+    assert stopped.value.code == 2
+    assert "is not empty and holds no training" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

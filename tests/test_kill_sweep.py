@@ -1,4 +1,7 @@
-"""A sweep whose driver is killed goes on where it was."""
+"""A sweep whose driver is killed goes on where it was.
+
+A Cluster in the process of the tests, and so late: no test uses the shared local Ray after it.
+"""
 
 import json
 import multiprocessing
@@ -9,7 +12,7 @@ import pytest
 
 from tests.pipelines.sweep import sweep_driver
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 240.0
 
 pytestmark = pytest.mark.ray
