@@ -83,6 +83,7 @@ def test_rows_are_the_same_from_either_and_their_order_is_that_of_the_seed(local
     assert (len(one.classes), len(one.asked), one.num_images) == (21, 59, 40)
     assert (other.classes, other.asked, other.num_images) == (one.classes, one.asked, 40)
     rows = one.rows.take_all()
+    assert {(row.pop("error_type"), row.pop("message")) for row in rows} == {(None, None)}
     assert [row["image_id"] for row in rows] == replica.ids
     assert other.rows.take_all() == rows
     few = load("pascal-voc-20b", ready, limit=11)
