@@ -31,8 +31,9 @@ def test_another_node_writes_the_file_once(local_ray, random_checkpoint, tmp_pat
     assert weights.fetch() == fetched
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["model.safetensors"]
     state = load_model(random_checkpoint).state_dict()
-    for name, tensor in weights("cpu").state_dict().items():
+    for name, tensor in load_model(fetched).state_dict().items():
         assert torch.equal(tensor, state[name]), name
+    assert weights("cpu").digest == digest
 
 
 @pytest.mark.ray
