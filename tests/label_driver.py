@@ -56,7 +56,7 @@ def colour_name(colour):
 
 def write_plain_photos(folder, count):
     """Write photos of different colours, which their names say."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for index in range(count):
         colour = (index % 16 * 16, index // 16 * 16, 128)
         (folder / f"{colour_name(colour)}.png").write_bytes(encoded(plain_image(colour)))

@@ -5,6 +5,7 @@ A Cluster in the process of the tests, and so late: no test uses the shared loca
 
 import json
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from tests.pipelines.sweep import sweep_driver
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 240.0
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif("SED_SLOW_TESTS" not in os.environ, reason="minutes: SED_SLOW_TESTS=1"),
+]
 
 
 @pytest.fixture

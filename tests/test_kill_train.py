@@ -22,7 +22,10 @@ from tests.training import make_config, steps_of
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 300.0
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif("SED_SLOW_TESTS" not in os.environ, reason="minutes: SED_SLOW_TESTS=1"),
+]
 
 
 @pytest.fixture(scope="module")
