@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,57 +15,51 @@ from pipelines.storage import locate
 from pipelines.train_step import train_step
 from pipelines.trainee import Trainee
 from tests import train_driver
-from tests.train_driver import EVERY, STEPS
+from tests.train_driver import EVERY, HELD, STEPS
 from tests.training import make_config, steps_of
 
-ROOT = Path(__file__).resolve().parents[1]
-DEADLINE = 300.0
+DEADLINE = 240.0
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.skipif("SED_SLOW_TESTS" not in os.environ, reason="minutes: SED_SLOW_TESTS=1"),
-]
+pytestmark = pytest.mark.ray
+
+# Forks of a process that has imported everything: a start takes no time.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tests.train_driver", "tests.label_driver", "mlflow"])
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A head with processes of its own, on this machine."""
-    from ray.cluster_utils import Cluster
-
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    os.environ.pop("RAY_ADDRESS", None)
-    head = {
-        "num_cpus": 4,
-        "include_dashboard": False,
-        "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 10},
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    yield cluster
-    cluster.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+def address():
+    """The address of a Ray in a process of its own, on this machine."""
+    ours, theirs = processes.Pipe()
+    head = processes.Process(target=train_driver.serve, args=(theirs,))
+    head.start()
+    theirs.close()
+    assert ours.poll(DEADLINE)
+    yield ours.recv()
+    ours.close()
+    head.join(DEADLINE)
+    assert head.exitcode == 0
 
 
 class Training:
     """The same training, started again and again in processes that can be killed."""
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.train_driver", "tests.label_driver", "mlflow"])
-
-    def __init__(self, cluster, output, trace, **options):
-        self.output, self.trace = output, trace
-        self.arguments = (cluster.address, output, trace)
-        self.options = options
+    def __init__(self, address, folder, output=None, **options):
+        self.output = output or str(folder / "run")
+        self.trace, self.go = folder / "trace", folder / "go"
+        self.arguments = (address, self.output, self.trace)
+        self.options = {"go": str(self.go), **options}
 
     def start(self):
-        process = self.context.Process(
+        process = processes.Process(
             target=train_driver.run, args=self.arguments, kwargs=self.options
         )
         process.start()
         return process
+
+    def finish(self, process):
+        process.join(DEADLINE)
+        assert process.exitcode == 0
 
     def steps(self):
         """What was computed, in this order: (pid, rank, workers, step, loss)."""
@@ -74,15 +67,15 @@ class Training:
         rows = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [(*map(int, row[:4]), float(row[4])) for row in rows]
 
-    def wait_for(self, process, step, count=1):
-        """Wait until a step was computed so many times; return the processes that did it."""
+    def wait_until_held(self, process):
+        """Wait until both workers are in the same step, past a checkpoint; return their pids."""
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline and process.is_alive():
-            found = [pid for pid, _, _, other, _ in self.steps() if other == step]
-            if len(found) >= count:
+            found = [pid for pid, _, _, step, _ in self.steps() if step == HELD]
+            if len(found) == 2 and self.saved() == [EVERY]:
                 return found
-            time.sleep(0.02)
-        raise AssertionError(f"step {step} was not reached {count} times")
+            time.sleep(0.05)
+        raise AssertionError(f"step {HELD} was not reached, or the checkpoint not written")
 
     def losses(self):
         """Every loss that was found for a step, over all workers: the times it was computed."""
@@ -115,11 +108,10 @@ def assert_equal(training, undisturbed, folder):
     wanted, weights = undisturbed
     found = training.losses()
     assert sorted(found) == list(range(STEPS))
-    repeated = [losses for losses in found.values() if len(losses) > 1]
-    assert repeated, "steps after the last checkpoint were taken again"
-    assert all(loss == losses[0] for losses in repeated for loss in losses)
-    assert len(found[0]) == 1, "not from the start"
+    taken_twice = [step for step, losses in found.items() if len(losses) == 2]
+    assert taken_twice == list(range(EVERY, HELD + 1)), "from the checkpoint, not from the start"
     for step, losses in found.items():
+        assert set(losses) == {losses[0]}
         assert losses[0] == pytest.approx(wanted[step], rel=1e-3), step
     model = folder / "trained.safetensors"
     model.write_bytes(locate(training.output).at("model.safetensors").read())
@@ -129,43 +121,35 @@ def assert_equal(training, undisturbed, folder):
 
 
 def test_a_training_whose_worker_is_killed_equals_an_undisturbed_one(
-    cluster, tmp_path, undisturbed
+    address, tmp_path, undisturbed
 ):
-    training = Training(cluster, str(tmp_path / "run"), tmp_path / "trace")
+    training = Training(address, tmp_path)
     process = training.start()
-    workers = training.wait_for(process, EVERY + 3, count=2)
+    workers = training.wait_until_held(process)
     os.kill(workers[-1], signal.SIGKILL)
-    process.join(DEADLINE)
-    assert process.exitcode == 0
+    training.go.touch()
+    training.finish(process)
+    assert len({pid for pid, *_ in training.steps()}) == 4
     assert_equal(training, undisturbed, tmp_path)
 
 
 def test_a_training_into_a_bucket_whose_driver_is_killed_equals_an_undisturbed_one(
-    cluster, tmp_path, s3_bucket, undisturbed
+    address, tmp_path, s3_bucket, undisturbed
 ):
     environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    output = f"{s3_bucket}/run"
-    training = Training(cluster, output, tmp_path / "trace", environment=environment)
+    training = Training(address, tmp_path, f"{s3_bucket}/run", environment=environment)
     process = training.start()
-    training.wait_for(process, EVERY + 3, count=2)
+    training.wait_until_held(process)
     process.kill()
     process.join()
-    assert training.saved() == [EVERY]
-    again = training.start()
-    again.join(DEADLINE)
-    assert again.exitcode == 0
+    training.go.touch()
+    training.finish(training.start())
     assert_equal(training, undisturbed, tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_leaves_what_was_good(cluster, tmp_path):
-    training = Training(
-        cluster,
-        str(tmp_path / "run"),
-        tmp_path / "trace",
-        tracking="http://127.0.0.1:9",  # nobody is there: no reason to stop
-        seconds=0.0,
-        spoil_step=EVERY + 1,
-    )
+def test_a_loss_that_is_no_number_stops_the_training_and_leaves_what_was_good(address, tmp_path):
+    nobody = "http://127.0.0.1:9"  # no reason to stop
+    training = Training(address, tmp_path, tracking=nobody, go="", spoil_step=EVERY + 1)
     process = training.start()
     process.join(DEADLINE)
     assert process.exitcode == 1

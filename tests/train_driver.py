@@ -17,18 +17,23 @@ from pipelines.worker import Setup, Upkeep
 from tests.drawn_pieces import CLASSES
 from tests.training import make_config, make_ingest
 
-STEPS = 10
-EVERY = 4
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 8
+EVERY = 3
+HELD = 5
+"""The step in which workers wait to be killed: two are lost with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracedConfig(FinetuneConfig):
-    """The published recipe with slow steps."""
+    """The published recipe, held up in the middle."""
 
     trace: str
     """A line for each step of each worker: its process, its rank, the step, the loss."""
 
-    seconds: float = 0.3
+    go: str = ""
+    """A file without which no worker comes to the end of the step `HELD`."""
+
     spoil_step: int = -1
     """The step whose loss is not a number."""
 
@@ -38,7 +43,7 @@ class TracedConfig(FinetuneConfig):
 
 
 class TracedObjective(LabelledObjective):
-    """Takes its time; writes down what it finds."""
+    """Writes down what it finds; waits where it is told to."""
 
     def __init__(self, model, config):
         super().__init__(model, config)
@@ -46,7 +51,6 @@ class TracedObjective(LabelledObjective):
 
     def forward(self, images_BHW3, labels_BHW, step, numbers=()):
         """Return the losses."""
-        time.sleep(self.config.seconds)
         losses = super().forward(images_BHW3, labels_BHW, step, numbers)
         if step == self.config.spoil_step:
             losses["final"] = losses["final"] * float("inf")
@@ -55,6 +59,8 @@ class TracedObjective(LabelledObjective):
         line = f"{os.getpid()} {context.get_world_rank()} {context.get_world_size()} {step} {total}"
         with Path(self.config.trace).open("a") as trace:
             trace.write(f"{line}\n")
+        while step == HELD and self.config.go and not Path(self.config.go).exists():
+            time.sleep(0.02)
         return losses
 
 
@@ -65,6 +71,19 @@ def traced_config(trace, **changes):
     values |= {"augmentation": plain.augmentation, "classes": CLASSES, "precision": "fp32"}
     values |= {"max_steps": STEPS, "batch_size": 4, "trace": str(trace)}
     return TracedConfig(**{**values, **changes})
+
+
+def serve(connection):
+    """Keep a Ray that outlives its drivers until the other end of the connection is closed."""
+    os.environ |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # drivers are other processes
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    connection.send(ray.get_runtime_context().gcs_address)
+    try:
+        connection.recv()
+    except EOFError:
+        ray.shutdown()
 
 
 def run(address, output, trace, tracking=None, environment=None, **changes):
