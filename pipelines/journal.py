@@ -35,7 +35,8 @@ class Journal:
         self.run = run
         self.config = config
         self.every = every
-        self.mark = (time.monotonic(), 0, 0.0, 0, 0.0)
+        self.mark: tuple[float, int, float, int, float] | None = None
+        """Where rates are measured from: the last entry, else the first step that was taken."""
         self.broken = 0
 
     def step(
@@ -46,14 +47,21 @@ class Journal:
         feed: Feed[Any],
         broken: Sequence[str],
     ) -> None:
-        """Write down a step; broken images at once, the rest every so many steps."""
+        """Write down a step; broken images at once, the rest every so many steps.
+
+        Args:
+            step: Its number.
+            found: What `train_step` has returned.
+            optimizer: Its learning rates.
+            feed: What this worker reads from.
+            broken: Images of this worker that cannot be used, and why.
+        """
         for image in broken:
             logger.warning("step %d went without an image that cannot be used: %s", step, image)
         self.broken += len(broken)
-        if (step + 1) % self.every and step + 1 < self.config.max_steps and step:
-            return
-        rates = self.rates(step, feed)
-        if self.run is None:
+        due = step == 0 or (step + 1) % self.every == 0 or step + 1 == self.config.max_steps
+        rates = self.rates(step, feed) if due or self.mark is None else {}
+        if not due or self.run is None:
             return
         losses = {name: found[name] for name in found if name != "gradient_norm"}
         facts = {f"loss/{name}": value for name, value in losses.items()}
@@ -67,12 +75,12 @@ class Journal:
     def rates(self, step: int, feed: Feed[Any]) -> dict[str, float]:
         """Return how fast it went since the last entry, and what was waited for."""
         now = (time.monotonic(), step, feed.waited_seconds, feed.made, feed.making_seconds)
-        seconds, steps, waited, made, making = (
-            new - old for new, old in zip(now, self.mark, strict=True)
-        )
-        self.mark = now
-        if steps <= 0:
+        before, self.mark = self.mark, now
+        if before is None:
             return {}
+        seconds, steps, waited, made, making = (
+            new - old for new, old in zip(now, before, strict=True)
+        )
         batch_size = self.config.batch_size
         return {
             "time/step_seconds": seconds / steps,

@@ -1,5 +1,6 @@
 """What is said of a training while it runs, however slow or dead the server is."""
 
+import dataclasses
 import threading
 import time
 
@@ -29,9 +30,10 @@ def optimizer():
     return optimizer
 
 
-def write_steps(entries, optimizer):
+def write_steps(entries, optimizer, first_step=0, seconds=0.0):
     feed = Feed(iter(range(3)))
-    for step, _ in enumerate(feed):
+    for step, _ in enumerate(feed, first_step):
+        time.sleep(seconds)
         found = {"final": 1.0, "total": 2.0, "gradient_norm": 0.5}
         entries.step(step, found, optimizer, feed, ["photo 3: it is gone"] if step == 1 else [])
 
@@ -69,11 +71,12 @@ class SlowRun(tracking.Run):
 
     def __init__(self):
         super().__init__("")
-        self.may_answer, self.seen = threading.Event(), []
+        self.may_answer, self.seen, self.last = threading.Event(), [], {}
 
     def metrics(self, metrics, step=None):
         self.may_answer.wait(20)
         self.seen.append(step)
+        self.last = metrics
 
 
 def test_a_slow_server_holds_nothing_up(optimizer):
@@ -86,6 +89,17 @@ def test_a_slow_server_holds_nothing_up(optimizer):
     run.may_answer.set()
     background.close()
     assert run.seen == [0, 1, 2]
+
+
+def test_rates_after_a_restart_are_those_since_then(optimizer):
+    run = SlowRun()
+    run.may_answer.set()
+    config = dataclasses.replace(CONFIG, max_steps=1002)
+    write_steps(Journal(run, config, 1000), optimizer, first_step=999, seconds=0.05)
+    assert run.seen == [999, 1001]
+    assert run.last["time/step_seconds"] == pytest.approx(0.05, rel=0.5)
+    images = CONFIG.batch_size / run.last["time/step_seconds"]
+    assert run.last["rate/images_per_second"] == pytest.approx(images)
 
 
 def test_learning_rates_are_named_by_their_share(optimizer):
