@@ -18,6 +18,9 @@ from pipelines.validation import sheet
 
 logger = logging.getLogger(__name__)
 
+NO_LOSSES = ("gradient_norm", "broken_images")
+"""What `train_step` returns besides losses."""
+
 
 @dataclass(frozen=True)
 class Tracker:
@@ -58,12 +61,12 @@ class Journal:
         """
         for image in broken:
             logger.warning("step %d went without an image that cannot be used: %s", step, image)
-        self.broken += len(broken)
+        self.broken += int(found["broken_images"])
         due = step == 0 or (step + 1) % self.every == 0 or step + 1 == self.config.max_steps
         rates = self.rates(step, feed) if due or self.mark is None else {}
         if not due or self.run is None:
             return
-        losses = {name: found[name] for name in found if name != "gradient_norm"}
+        losses = {name: value for name, value in found.items() if name not in NO_LOSSES}
         facts = {f"loss/{name}": value for name, value in losses.items()}
         facts |= learning_rates(optimizer) | rates
         facts |= {"gradient_norm": found["gradient_norm"], "data/broken_images": self.broken}

@@ -39,6 +39,9 @@ def train_step(
 ) -> dict[str, float]:
     """Take one step of the optimizer; return the losses and what else is known of it.
 
+    That is the same on all workers: `gradient_norm`, and the images that none of them could use
+    in `broken_images`.
+
     Args:
         model: The objective, or what makes it data-parallel.
         optimizer: Its groups have a `share` of the learning rate.
@@ -49,7 +52,9 @@ def train_step(
     Raises:
         LossNotFiniteError: On every worker, where the loss is not finite on one of them.
     """
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank, world_size = 0, 1
+    if dist.is_initialized():
+        rank, world_size = dist.get_rank(), dist.get_world_size()
     seed_chance(config.seed, step, rank)
     for group in optimizer.param_groups:
         group["lr"] = group["share"] * config.rate(step)
@@ -60,7 +65,9 @@ def train_step(
             losses = part_losses(model, batch, step, config)
             losses["total"].backward()
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
-    mean = average(sums, parts[0].images_BHW3.device)
+    broken = torch.tensor(float(sum(len(batch.broken) for batch in parts)))
+    mean = average(sums | {"broken_images": broken}, parts[0].images_BHW3.device)
+    mean["broken_images"] = round(mean["broken_images"] * world_size)
     if not np.isfinite(mean["total"]):
         raise LossNotFiniteError(step, mean["total"], all_ids(parts))
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm).item()

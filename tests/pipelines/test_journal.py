@@ -35,6 +35,7 @@ def write_steps(entries, optimizer, first_step=0, seconds=0.0):
     for step, _ in enumerate(feed, first_step):
         time.sleep(seconds)
         found = {"final": 1.0, "total": 2.0, "gradient_norm": 0.5}
+        found["broken_images"] = 2 * (step == 1)  # one of them of another worker
         entries.step(step, found, optimizer, feed, ["photo 3: it is gone"] if step == 1 else [])
 
 
@@ -49,7 +50,7 @@ def test_steps_scores_and_pictures_are_recorded(tmp_path, optimizer):
     metrics = run.data.metrics
     assert metrics["loss/total"] == 2.0
     assert metrics["scenes/mIoU"] == 12.5
-    assert metrics["data/broken_images"] == 1
+    assert metrics["data/broken_images"] == 2
     assert metrics["learning_rate"] == pytest.approx(CONFIG.rate(1))
     assert metrics["learning_rate_x0.01"] == pytest.approx(0.01 * CONFIG.rate(1))
     assert metrics["rate/images_per_second"] > 0

@@ -25,10 +25,15 @@ def run(config, rank=0, world_size=1, place=lambda objective: objective):
     """Take all steps; return the losses of each, and the weights of the decoder."""
     trainee = make_trainee(config, place)
     losses = [
-        train_step(trainee.parallel, trainee.optimizer, parts, step, config)
+        train_step(trainee.parallel, trainee.optimizer, with_broken(parts, rank), step, config)
         for step, parts in enumerate(steps_of(config, rank=rank, world_size=world_size))
     ]
     return losses, trainee.model.decoder.state_dict()
+
+
+def with_broken(parts, count):
+    """The parts of a step, as if so many images of the first were broken."""
+    return [dataclasses.replace(parts[0], broken=["photo: gone"] * count), *parts[1:]]
 
 
 def run_worker(rank, world_size, config, port, results):
@@ -73,6 +78,8 @@ def free_port():
 def assert_same(losses, weights, alone):
     for mine, wanted in zip(losses, alone[0], strict=True):
         for name, value in wanted.items():
+            if name == "broken_images":
+                continue
             assert mine[name] == pytest.approx(value, rel=2e-4), name
     for name, tensor in weights.items():
         # AdamW's first steps are as large as the learning rate whatever the gradient is.
@@ -86,6 +93,8 @@ def test_workers_together_take_the_step_of_one_with_the_whole_batch(alone, world
     found = run_workers(world_size, config, free_port())
     assert found[0][1] == found[-1][1], "every worker knows the loss of all"
     for _, losses, weights in found:
+        broken = [one.pop("broken_images") for one in losses]
+        assert broken == [sum(range(world_size))] * len(losses)
         assert_same(losses, weights, alone)
 
 
