@@ -59,6 +59,11 @@ class Trainee:
         """Return a context in which the model is what will come out of the training."""
         return self.average.applied() if self.average else nullcontext()
 
+    def settle(self) -> None:
+        """Do what is left to do after the last step, to what will come out of the training."""
+        with self.averaged():
+            self.config.settle(self.model)
+
     def snapshot(self, step: int) -> dict[str, Callable[[Path], object]]:
         """Return what writes each file of a checkpoint, from copies: training may go on."""
         weights, sizes = to_cpu(self.model.state_dict()), self.model.config

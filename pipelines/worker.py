@@ -172,7 +172,7 @@ class Loop:
         config, upkeep = self.setup.config, self.setup.upkeep
         last = steps == config.max_steps
         if last:
-            config.settle(self.trainee.model)
+            self.trainee.settle()
         scores = []
         if last or steps % upkeep.validate_every == 0:
             scores = [self.validate(data, steps) for data in self.setup.validation]

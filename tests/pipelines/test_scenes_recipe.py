@@ -9,6 +9,7 @@ from pipelines import scenes
 from pipelines.curriculum import Curriculum
 from pipelines.scenes_recipe import ScenesConfig, wanted_scenes
 from pipelines.train_step import train_step
+from pipelines.trainee import Trainee
 
 TINY = ScenesConfig(
     max_steps=2,
@@ -79,6 +80,25 @@ def test_norms_are_settled_on_scenes_of_full_size():
     torch.testing.assert_close(norms[0].running_mean, values.mean(1), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert not model.training
+
+
+def test_norms_are_settled_for_the_averaged_weights():
+    config = dataclasses.replace(TINY, ema_decay=0.5)
+    trainee = Trainee(config.build_objective(config.build_model()), config)
+    with torch.no_grad():
+        for parameter in trainee.model.image_encoder.parameters():
+            parameter.mul_(1.5)
+    trainee.average.update()
+    trainee.settle()
+    wanted = config.build_model()
+    with torch.no_grad():
+        for parameter in wanted.image_encoder.parameters():
+            parameter.mul_(1.25)
+    config.settle(wanted)
+    found = {name: tensor for name, tensor in trainee.model.named_buffers() if "running" in name}
+    assert found
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, wanted.get_buffer(name), rtol=1e-4, atol=1e-5)
 
 
 def test_norms_and_biases_have_no_weight_decay():
