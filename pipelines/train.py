@@ -5,13 +5,13 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipelines.checkpoints import Saved, Store
+from pipelines.failures import EndOnOwnErrors
 from pipelines.storage import Location
 from pipelines.trainee import model_file
 from pipelines.worker import Setup, train_on_worker
@@ -23,8 +23,8 @@ BEST_FILE = "best.safetensors"
 """The model with the highest mIoU on the first validation set."""
 
 MAX_FAILURES = 16
-"""Times that a training is taken up again after a worker died, in one run of the job; nodes that
-are taken back are not counted."""
+"""Times that a training is taken up again after a worker was lost, in one run of the job; nodes
+that are taken back are not counted."""
 
 DATA_CPUS = 2
 """Logical CPUs that are left to Ray Data at least."""
@@ -101,7 +101,7 @@ def train(setup: Setup, crew: Crew) -> Trained:
     """Train to the end, from the newest checkpoint under the output if there is one.
 
     Raises:
-        FloatingPointError: The loss was not finite; the checkpoints before are as they were.
+        LossNotFiniteError: Of a step; the checkpoints before are as they were.
     """
     store = Store(setup.output.at("checkpoints"), setup.upkeep.keep)
     newest = store.newest()
@@ -127,15 +127,11 @@ def publish(saved: Saved, place: Location) -> Path:
 
 
 def fit(setup: Setup, crew: Crew) -> None:
-    """Run Ray Train on the steps that are left.
-
-    Raises:
-        FloatingPointError: The loss was not finite.
-    """
+    """Run Ray Train on the steps that are left; raise the workers' own error, if there is one."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    setup = replace(setup, threads=max(1, cpus // crew.most))
     # Ray Train keeps nothing of its own that is needed later: checkpoints are ours.
     ledger = setup.output.at("ray")
+    setup = replace(setup, threads=max(1, cpus // crew.most))
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={"setup": setup},
@@ -145,10 +141,12 @@ def fit(setup: Setup, crew: Crew) -> None:
             storage_path=ledger.path,
             storage_filesystem=ledger.fs,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[EndOnOwnErrors()],
         ),
     )
-    result: Any = trainer.fit()
-    ledger.remove()
-    stopped = (result.return_value or {}).get("stopped")
-    if stopped:
-        raise FloatingPointError(stopped)
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        raise error.controller_failure from None
+    finally:
+        ledger.remove()

@@ -27,7 +27,12 @@ class LossNotFiniteError(FloatingPointError):
             f"{', '.join(ids) or 'unknown'}"
         )
         self.step = step
+        self.value = value
         self.ids = list(ids)
+
+    def __reduce__(self) -> tuple[type, tuple[int, float, list[str]]]:
+        """Let it travel from a worker to the driver."""
+        return type(self), (self.step, self.value, self.ids)
 
 
 def train_step(

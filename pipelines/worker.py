@@ -20,7 +20,7 @@ from pipelines.journal import Journal, Tracker, journal
 from pipelines.objective import Batch, Objective
 from pipelines.recipe import TrainConfig
 from pipelines.storage import Location
-from pipelines.train_step import LossNotFiniteError, train_step
+from pipelines.train_step import train_step
 from pipelines.trainee import Trainee
 from pipelines.validation import Tally, summary, validate
 from pipelines.weights import Weights
@@ -68,12 +68,8 @@ class Setup:
     validation: Sequence[Labelled] = ()
 
 
-def train_on_worker(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Train from the newest checkpoint, or from the start, to the end.
-
-    Returns:
-        Nothing, or {"stopped": why}: what would happen again if it were tried again.
-    """
+def train_on_worker(arguments: dict[str, Any]) -> None:
+    """Train from the newest checkpoint, or from the start, to the end."""
     setup: Setup = arguments["setup"]
     torch.set_num_threads(min(setup.threads, os.cpu_count() or 1))
     rank = ray.train.get_context().get_world_rank()
@@ -81,16 +77,12 @@ def train_on_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     store = Store(setup.output.at("checkpoints"), setup.upkeep.keep)
     first_step = restore(trainee, store)
     every = setup.upkeep.log_every
-    try:
-        with journal(setup.tracker, setup.config, rank=rank, every=every) as entries:
-            loop = Loop(setup, trainee, store, entries)
-            try:
-                loop.run(first_step)
-            finally:
-                loop.close()
-    except LossNotFiniteError as error:
-        return {"stopped": str(error)}
-    return {}
+    with journal(setup.tracker, setup.config, rank=rank, every=every) as entries:
+        loop = Loop(setup, trainee, store, entries)
+        try:
+            loop.run(first_step)
+        finally:
+            loop.close()
 
 
 def build(setup: Setup) -> Trainee:
