@@ -102,6 +102,7 @@ def train(setup: Setup, crew: Crew) -> Trained:
 
     Raises:
         LossNotFiniteError: Of a step; the checkpoints before are as they were.
+        ValueError: The output is not the same folder on every node.
     """
     store = Store(setup.output.at("checkpoints"), setup.upkeep.keep)
     newest = store.newest()
@@ -131,13 +132,16 @@ def fit(setup: Setup, crew: Crew) -> None:
     cpus = int(ray.cluster_resources().get("CPU", 1))
     # Ray Train keeps nothing of its own that is needed later: checkpoints are ours.
     ledger = setup.output.at("ray")
-    setup = replace(setup, threads=max(1, cpus // crew.most))
+    name = f"start-{time.time_ns()}"
+    marker = ledger.at(f"{name}.marker")
+    marker.write(b"")
+    setup = replace(setup, threads=max(1, cpus // crew.most), marker=marker)
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={"setup": setup},
         scaling_config=crew.scaling(cpus),
         run_config=RunConfig(
-            name=f"start-{time.time_ns()}",
+            name=name,
             storage_path=ledger.path,
             storage_filesystem=ledger.fs,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),

@@ -56,6 +56,8 @@ class Setup:
 
     config: TrainConfig
     output: Location
+    marker: Location | None = None
+    """A file that the driver has written below the output; None where it is not looked for."""
     tracker: Tracker | None = None
     """Where rank 0 writes its curves; None: nowhere."""
     threads: int = 1
@@ -71,6 +73,7 @@ class Setup:
 def train_on_worker(arguments: dict[str, Any]) -> None:
     """Train from the newest checkpoint, or from the start, to the end."""
     setup: Setup = arguments["setup"]
+    check_output(setup)
     torch.set_num_threads(min(setup.threads, os.cpu_count() or 1))
     rank = ray.train.get_context().get_world_rank()
     trainee = build(setup)
@@ -83,6 +86,21 @@ def train_on_worker(arguments: dict[str, Any]) -> None:
             loop.run(first_step)
         finally:
             loop.close()
+
+
+def check_output(setup: Setup) -> None:
+    """Require that this worker sees the output, wherever it runs.
+
+    Otherwise it would find no checkpoint, and start again from nothing.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if setup.marker is not None and not setup.marker.exists():
+        raise ValueError(
+            f"the output {setup.output.uri} is not the same folder on every node of the cluster: "
+            "choose a bucket (s3://...) or a disk that all of them share"
+        )
 
 
 def build(setup: Setup) -> Trainee:
