@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +52,12 @@ def main(args: Args) -> None:
     trained = train(make_setup(args, plan, run_id), plan.crew)
     version = finish_run(args, plan, run_id, trained)
     report(args, plan, run_id, trained, version, time.monotonic() - started)
+    if args.register and version is None:
+        sys.stderr.write(
+            f"error: the model is trained, but could not be registered as {args.register}; the "
+            "same command tries it again\n"
+        )
+        raise SystemExit(1)
 
 
 def make_setup(args: Args, plan: "Plan", run_id: str | None) -> "Setup":

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FOLDER = "checkpoint"
 """Where in a run's artifacts its checkpoint lies."""
 
+DIGEST_TAG = "sed.sha256"
+"""Says of a version which file of weights it is."""
+
 REQUIREMENTS = (
     "mlflow",
     "torch",
@@ -106,6 +109,8 @@ def register_model(
 ) -> str | None:
     """Upload a checkpoint to the run and make it the next version of a registered model.
 
+    The same checkpoint of the same run is a version once, however often this is called.
+
     Args:
         run: Where it comes from.
         checkpoint_path: One file of weights.
@@ -119,6 +124,12 @@ def register_model(
     def register(client: "MlflowClient", run_id: str) -> str:
         from mlflow import MlflowException
 
+        from sed.checkpoint import file_digest  # torch: only where a model is there
+
+        digest = file_digest(Path(checkpoint_path))
+        for known in client.search_model_versions(f"name='{name}' and run_id='{run_id}'"):
+            if known.tags.get(DIGEST_TAG) == digest:
+                return f"models:/{name}/{known.version}"
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / FOLDER
             write_package(Path(checkpoint_path), package, classes)
@@ -129,10 +140,10 @@ def register_model(
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
-        version = client.create_model_version(name, source, run_id)
+        version = client.create_model_version(name, source, run_id, tags={DIGEST_TAG: digest})
         return f"models:/{name}/{version.version}"
 
-    return run.attempt(f"register {name}", register)
+    return run.insist(f"register {name}", register)
 
 
 def write_package(checkpoint: Path, folder: Path, classes: Sequence[str]) -> None:

@@ -117,6 +117,11 @@ class Run:
             logger.warning("MLflow: could not %s: %s", what, sentence(error))
             return None
 
+    def insist(self, what: str, call: Callable[["MlflowClient", str], T]) -> T | None:
+        """Call MLflow even right after a failure: for what is worth another attempt."""
+        self._silent_until = 0.0
+        return self.attempt(what, call)
+
     def start(
         self, experiment: str, name: str, tags: Mapping[str, str], run_id: str | None
     ) -> None:
@@ -151,9 +156,8 @@ class Run:
             logger.warning("MLflow: no run %s here, a new one is made", run_id)
 
     def end(self, status: str) -> None:
-        """Close the run; the last word is worth another attempt after failures."""
-        self._silent_until = 0.0
-        self.attempt("end the run", lambda client, run_id: client.set_terminated(run_id, status))
+        """Close the run."""
+        self.insist("end the run", lambda client, run_id: client.set_terminated(run_id, status))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line of training: what is refused before anything starts, and one whole training."""
 
+import dataclasses
 import json
 
 import mlflow
@@ -156,10 +157,21 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
     (picture,) = client.list_artifacts(run.info.run_id, "predictions/labels")
     assert picture.path.endswith("step-0000003.png")
 
-    main(asked)  # complete: nothing is trained again
+    main(asked)  # complete: nothing is trained again, nor registered
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert again["validation"] == found["validation"]
-    assert again["run_id"] == found["run_id"]
+    same = ("validation", "run_id", "registered")
+    assert [again[name] for name in same] == [found[name] for name in same]
+    cannot_register(asked, capsys)
+
+
+def cannot_register(asked, capsys):
+    """Without a server, the model is there, but the job has failed."""
+    with pytest.raises(SystemExit) as stopped:
+        main(dataclasses.replace(asked, mlflow_uri="http://127.0.0.1:9"))
+    assert stopped.value.code == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["registered"] is None
+    assert "could not be registered as trained" in said.err
 
 
 def test_a_folder_that_holds_something_else_is_no_output(tmp_path, capsys):

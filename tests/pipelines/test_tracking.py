@@ -147,6 +147,21 @@ def test_a_registered_checkpoint_comes_back(uri, client, tmp_path):
         assert Path(tracking.resolve_model(source, uri)).read_bytes() == content
 
 
+def test_a_checkpoint_is_registered_once_and_even_right_after_a_failure(uri, client, tmp_path):
+    checkpoint = tmp_path / "model.safetensors"
+    checkpoint.write_bytes(b"weights")
+    found, run_id = [], None
+    for _ in range(2):
+        with tracking.run(uri, "training", "train", run_id=run_id) as run:
+            run_id = run.id
+            run.artifact("/nowhere/model.safetensors")
+            found.append(tracking.register_model(run, checkpoint, "sed-once"))
+    assert found == ["models:/sed-once/1"] * 2
+    checkpoint.write_bytes(b"other weights")
+    with tracking.run(uri, "training", "train", run_id=run_id) as run:
+        assert tracking.register_model(run, checkpoint, "sed-once") == "models:/sed-once/2"
+
+
 def test_other_sources_pass_through(tmp_path):
     assert tracking.resolve_model("nano") == "nano"
     assert tracking.resolve_model("/data/model.pth") == "/data/model.pth"
