@@ -24,8 +24,20 @@ HELD = 5
 """The step in which workers wait to be killed: two are lost with them."""
 
 
-RAY_TRAIN = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
-"""A process less to start; and an end that is seen at once."""
+RAY = {
+    "RAY_worker_niceness": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less to start
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+"""Variables of the head and of the drivers."""
+
+
+def set_environment(more):
+    """Set variables before Ray starts."""
+    # Of one mind, which an earlier Ray of the tests may have set for all forks; left to itself the
+    # head would ask the drivers for a token.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.update(RAY | more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +91,7 @@ def traced_config(trace, **changes):
 
 def serve(connection):
     """Keep a Ray that outlives its drivers until the other end of the connection is closed."""
-    os.environ |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # drivers are other processes
+    set_environment({"PYTHONPATH": str(ROOT)})
     os.environ.pop("RAY_ADDRESS", None)
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     connection.send(ray.get_runtime_context().gcs_address)
@@ -92,7 +103,7 @@ def serve(connection):
 
 def run(address, output, trace, tracking=None, environment=None, **changes):
     """Train with two workers."""
-    os.environ |= RAY_TRAIN | (environment or {})
+    set_environment(environment or {})
     ray.init(address=address, log_to_driver=True)
     config = traced_config(trace, **changes)
     setup = Setup(
