@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: a fixed seed, the published numbers, one local Ray."""
+"""Fixtures of the whole suite: a fixed seed, the published numbers, a local Ray."""
 
 import os
 from pathlib import Path
@@ -28,9 +28,13 @@ def shared_dir():
     return SHARED
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray():
-    """One Ray for the whole test session."""
+    """One Ray for the tests of a module.
+
+    A driver that lives long beside the Rays of other processes can stop to hear of its actors:
+    with one Ray for the whole session, every test from the middle on waited for ever.
+    """
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)
