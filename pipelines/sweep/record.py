@@ -12,7 +12,7 @@ from pipelines.storage import Location
 from pipelines.sweep.page import render
 from pipelines.sweep.picture import draw
 from pipelines.sweep.plan import REJECTION_FILE, SWEEP_FILE, Plan
-from pipelines.sweep.results import conclude, named, write
+from pipelines.sweep.results import as_json, conclude, named, write_choice
 from pipelines.sweep.sweep import sweep
 from pipelines.sweep.trial import Report
 
@@ -39,7 +39,8 @@ def recorded_sweep(
     done = plan.output.at(SWEEP_FILE)
     if plan.state and done.exists():
         earlier = json.loads(done.read())
-        if earlier["max_miou_drop"] == plan.config.max_miou_drop:
+        same_drop = earlier["max_miou_drop"] == plan.config.max_miou_drop
+        if same_drop and not earlier["failed_trials"]:
             return earlier
     tags = {"job": "sweep"}
     known = plan.state.get("mlflow_run_id")
@@ -48,11 +49,12 @@ def recorded_sweep(
         run.dataset(plan.data.name, plan.data.source, plan.data.digest, "validation")
         found = sweep(plan, load_model, {"mlflow_run_id": run.id})
         result = conclude(plan, found, run.id)
-        write(result, plan.output)
+        write_choice(result, plan.output)
         plan.output.at(PAGE_FILE).write(render(result).encode())
         plan.output.at(PICTURE_FILE).write(draw(result))
         record(result, plan.output, run)
         record_trials(result, plan.output, run, tracking_uri, experiment)
+        done.write(as_json(result))  # last: where it is, all the rest is
     return result
 
 
@@ -64,11 +66,12 @@ def record(result: Mapping[str, Any], output: Location, run: tracking.Run) -> No
         run.metrics({f"chosen/{name}": value for name, value in numbers(chosen).items()})
     run.metrics({"seconds": result["seconds"], "front_size": len(result["front"])})
     with TemporaryDirectory() as folder:
-        for name in (REJECTION_FILE, SWEEP_FILE, PAGE_FILE, PICTURE_FILE):
+        for name in (REJECTION_FILE, PAGE_FILE, PICTURE_FILE):
             if (place := output.at(name)).exists():
-                file = Path(folder) / name
-                file.write_bytes(place.read())
-                run.artifact(file)
+                (Path(folder) / name).write_bytes(place.read())
+        (Path(folder) / SWEEP_FILE).write_bytes(as_json(result))
+        for file in sorted(Path(folder).iterdir()):
+            run.artifact(file)
 
 
 def record_trials(

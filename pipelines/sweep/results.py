@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.storage import Location
 from pipelines.sweep.front import choose, front, single_k, speed_gain
-from pipelines.sweep.plan import REJECTION_FILE, SWEEP_FILE, Plan
+from pipelines.sweep.plan import REJECTION_FILE, Plan
 from pipelines.sweep.trial import Report
 
 FORMAT = "sed-sweep-1"
@@ -71,18 +71,17 @@ def rejection_file(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(result: Mapping[str, Any], output: Location) -> None:
-    """Write rejection.json, if a policy is good enough, and sweep.json."""
+def write_choice(result: Mapping[str, Any], output: Location) -> None:
+    """Write rejection.json, or remove an earlier one if no policy is good enough."""
     if result["chosen"] is not None:
-        write_json(output.at(REJECTION_FILE), rejection_file(result))
+        output.at(REJECTION_FILE).write(as_json(rejection_file(result)))
     else:
         output.at(REJECTION_FILE).remove()
-    write_json(output.at(SWEEP_FILE), result)
 
 
-def write_json(place: Location, value: Mapping[str, Any]) -> None:
-    """Write a value as JSON that a person can read."""
-    place.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Return a value as JSON that a person can read."""
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def table(result: Mapping[str, Any]) -> list[str]:

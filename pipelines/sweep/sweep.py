@@ -73,7 +73,7 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
     logger.info("%d images are encoded; now without rejection", encoded.num_images)
     none = measure_none(bench, plan.output.at(NONE_FILE))
     bench = replace(bench, none=ray.put(none))
-    trials = run_trials(plan, bench)
+    trials, failed = run_trials(plan, bench)
     trials.insert(
         0,
         describe(bench, none, none)
@@ -90,6 +90,7 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         "num_names": len(plan.question.names),
         "encoder_seconds": encoded.encoder_seconds,
         "trials": trials,
+        "failed_trials": failed,
         "concurrency": pool.size,
         "threads": pool.threads,
         "seconds": round(time.monotonic() - start, 1),
@@ -118,8 +119,12 @@ def measure_none(bench: Bench, file: Location) -> Tally:
     return none
 
 
-def run_trials(plan: Plan, bench: Bench) -> list[Report]:
-    """Run the trials on Tune, or continue them; return the last report of each."""
+def run_trials(plan: Plan, bench: Bench) -> tuple[list[Report], int]:
+    """Run the trials on Tune, or continue them; a failed one is tried again by the next start.
+
+    Returns:
+        The last report of each trial that did not fail, and how many failed.
+    """
     # Only the driver reads these: a snapshot of Tune's own state is never older than this.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SECONDS_BETWEEN_SNAPSHOTS
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -141,7 +146,7 @@ def run_trials(plan: Plan, bench: Bench) -> list[Report]:
     found = [dict(result.metrics) for result in results if result.metrics and not result.error]
     if not found:
         raise RuntimeError(f"every trial failed; the first: {results.errors[0]}")
-    return [{key: one[key] for key in one if key in KEPT} for one in found]
+    return [{key: one[key] for key in one if key in KEPT} for one in found], len(results.errors)
 
 
 KEPT = (

@@ -88,6 +88,14 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
     check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
+    (tmp_path / "out/sweep.json").unlink()  # as a kill before the end leaves it
+    (tmp_path / "out/index.html").unlink()
+    sweep.main(args)
+    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert {one["rejection"] for one in again["trials"]} == set(by_name)
+    assert again["run_id"] == found["run_id"]
+    assert (tmp_path / "out/index.html").exists()
+    check_mlflow(flags["mlflow_uri"], again)
 
 
 def check_mlflow(uri, found):
