@@ -40,7 +40,7 @@ def recorded_sweep(
     if plan.state and done.exists():
         earlier = json.loads(done.read())
         same_drop = earlier["max_miou_drop"] == plan.config.max_miou_drop
-        if same_drop and not earlier["failed_trials"]:
+        if same_drop and not earlier.get("failed_trials"):  # earlier versions did not count them
             return earlier
     tags = {"job": "sweep"}
     known = plan.state.get("mlflow_run_id")
