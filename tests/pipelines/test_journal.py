@@ -74,12 +74,12 @@ class SlowRun(tracking.Run):
 
     def __init__(self):
         super().__init__("")
-        self.may_answer, self.seen, self.last = threading.Event(), [], {}
+        self.may_answer, self.seen, self.all = threading.Event(), [], []
 
     def metrics(self, metrics, step=None):
         self.may_answer.wait(20)
         self.seen.append(step)
-        self.last = metrics
+        self.all.append(metrics)
 
 
 def test_a_slow_server_holds_nothing_up(optimizer):
@@ -94,19 +94,24 @@ def test_a_slow_server_holds_nothing_up(optimizer):
     assert run.seen == [0, 1, 2]
 
 
-def test_rates_after_a_restart_are_those_since_then(optimizer, monkeypatch):
+@pytest.mark.parametrize(("first_step", "seen"), [(999, [999, 1001]), (998, [999, 1000])])
+def test_rates_after_a_restart_are_those_since_then(optimizer, monkeypatch, first_step, seen):
     clock = itertools.count(5000.0, 0.05)
     now = [next(clock)]
     monkeypatch.setattr("pipelines.journal.time", types.SimpleNamespace(monotonic=lambda: now[-1]))
     run = SlowRun()
     run.may_answer.set()
-    config = dataclasses.replace(CONFIG, max_steps=1002)
+    config = dataclasses.replace(CONFIG, max_steps=first_step + 3)
     entries = Journal(run, config, 1000)
-    write_steps(entries, optimizer, first_step=999, pause=lambda: now.append(next(clock)))
-    assert run.seen == [999, 1001]
-    assert run.last["time/step_seconds"] == pytest.approx(0.05)
-    images = CONFIG.batch_size / run.last["time/step_seconds"]
-    assert run.last["rate/images_per_second"] == pytest.approx(images)
+    write_steps(entries, optimizer, first_step, pause=lambda: now.append(next(clock)))
+    assert run.seen == seen
+    for step, found in zip(seen, run.all, strict=True):
+        if step == first_step:  # nothing to measure from
+            assert "time/step_seconds" not in found
+            continue
+        assert found["time/step_seconds"] == pytest.approx(0.05)
+        images = CONFIG.batch_size / found["time/step_seconds"]
+        assert found["rate/images_per_second"] == pytest.approx(images)
 
 
 def test_learning_rates_are_named_by_their_share(optimizer):
