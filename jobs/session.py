@@ -19,6 +19,10 @@ logger = logging.getLogger("jobs")
 
 Args = TypeVar("Args", bound="SessionArgs")
 
+IDLE_MILLISECONDS = 600_000
+"""How long a process of a local Ray waits for its next task. After Ray's own second, those that
+decode end between two shards, and each one that follows takes seconds of a core to start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionArgs:
@@ -74,7 +78,13 @@ def connect(num_cpus: int | None = None) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
     else:
-        ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=True)
+        ray.init(
+            "local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=True,
+            _system_config={"idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS},
+        )
 
 
 def say(text: str) -> None:

@@ -8,8 +8,9 @@ Shapes: B images, K surviving classes of an image, H W pixels, P prompts, D embe
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from threading import Lock
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -73,7 +74,12 @@ class Scored:
 
 
 class Labeller:
-    """Hold one model on one device and label batches of images."""
+    """Hold one model on one device and label batches of images.
+
+    One thread loads the model and computes with it, whoever calls. On a CPU that is a sixth faster
+    than a thread after the other: each has a team of OpenMP threads of its own, and where there are
+    more of these than cores, they wait for each other by way of the kernel.
+    """
 
     def __init__(
         self,
@@ -87,12 +93,11 @@ class Labeller:
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        self.threads = threads
-        use_threads(threads)
+        self.own_threads = threads and 1
         sys.setswitchinterval(SECONDS_OF_A_TURN)
-        self.turn = Lock()
+        self.model_thread = ThreadPoolExecutor(1, "model", use_threads, (threads,))
         self.device = device
-        self.model = load_model(device)
+        self.model = self.in_turn(partial(load_model, device))
         self.text_NPD = torch.tensor(load_text(), device=device)
         self.classes = list(classes)
         self.rejection = rejection
@@ -105,7 +110,7 @@ class Labeller:
 
         Several threads may call: while one has the model, the others describe what it found.
         """
-        use_threads(self.threads)  # OpenMP counts for each thread that calls
+        use_threads(self.own_threads)  # counts for the thread that calls
         images = batch.drop_columns("pixels").to_pylist()
         inputs = [
             self.prepare(row, pixels)
@@ -128,9 +133,8 @@ class Labeller:
         return try_in_turn(make, lambda: self.in_turn(make))
 
     def in_turn(self, compute: Callable[[], Result]) -> Result:
-        """Compute while the model does not."""
-        with self.turn:
-            return compute()
+        """Compute in the thread of the model: while the model does not."""
+        return self.model_thread.submit(compute).result()
 
     def to_input(self, row: Row, pixels: pa.LargeBinaryScalar) -> Input:
         """Return the image of a row as the model sees it, or the features kept of it."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs import session
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -85,6 +87,11 @@ def test_images_carry_the_pinned_ray_and_a_supported_python(cluster):
         cluster["available_node_types"]["gpu"]["docker"]["worker_image"],
     }
     assert images == {f"rayproject/ray:{pinned}-py311-{kind}" for kind in ("cpu", "gpu")}
+
+
+def test_processes_wait_for_work_as_long_as_those_of_a_local_ray(cluster):
+    wanted = f"--env=RAY_idle_worker_killing_time_threshold_ms={session.IDLE_MILLISECONDS}"
+    assert wanted in cluster["docker"]["run_options"]
 
 
 def test_every_file_that_is_copied_exists_and_is_installed(cluster):

@@ -1,7 +1,10 @@
 import hashlib
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import current_thread, get_ident
 
 import numpy as np
 import pyarrow as pa
@@ -211,12 +214,12 @@ class Crowded:
 
     def __init__(self, *, device_is_full=False):
         self.device_is_full = device_is_full
-        self.held = []  # whether the turn was held, at each try
+        self.alone = []  # whether it was in the thread of the model, at each try
         self.labeller = make_labeller(model=lambda device: CrowdedModel(self))
 
     def check(self):
-        self.held.append(self.labeller.turn.locked())
-        if self.device_is_full or not self.held[-1]:
+        self.alone.append(current_thread().name.startswith("model"))
+        if self.device_is_full or not self.alone[-1]:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -246,9 +249,31 @@ class CrowdedScores(sed.ClassScores):
 def test_an_image_that_fits_alone_or_on_the_cpu_is_no_error(photos, device_is_full):
     crowded = Crowded(device_is_full=device_is_full)
     (row,) = crowded.labeller(decoded(photos, ["photo00.png"])).to_pylist()
-    assert crowded.held == [False, True]
+    assert crowded.alone == [False, True]
     assert row == labelled(photos, ["photo00.png"])[0]
-    assert not crowded.labeller.turn.locked()
+
+
+def test_one_thread_has_the_model_and_all_its_cores(photos):
+    class Watched(ColourModel):
+        def __init__(self, device):
+            super().__init__(device)
+            seen.add((get_ident(), torch.get_num_threads()))
+
+        def score(self, images_B3HW, text_NPD, rejection=None):
+            seen.add((get_ident(), torch.get_num_threads()))
+            return super().score(images_B3HW, text_NPD, rejection)
+
+    def call(_):
+        labeller(decoded(photos, ["photo00.png"]))
+        return torch.get_num_threads()
+
+    seen = set()
+    labeller = make_labeller(model=Watched, threads=2)
+    with ThreadPoolExecutor(3) as pool:
+        callers = list(pool.map(call, range(6)))
+    assert len(seen) == 1
+    assert {threads for _, threads in seen} == {min(2, os.cpu_count())}
+    assert set(callers) == {1}
 
 
 def test_a_photo_that_no_memory_can_hold_costs_one_row(photos):
