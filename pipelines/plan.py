@@ -86,12 +86,12 @@ class LabelConfig:
         check_gpus(self.gpus_per_worker)
 
 
-def check_gpus(gpus: float | None) -> None:
+def check_gpus(gpus: float | None, flag: str = "--gpus-per-worker") -> None:
     """Require what Ray can give to one worker: a fraction of a GPU, or whole ones."""
     if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus == gpus // 1)):
-        raise ValueError(f"--gpus-per-worker is 0, a fraction of 1, or a whole number, got {gpus}")
+        raise ValueError(f"{flag} is 0, a fraction of 1, or a whole number, got {gpus}")
     if gpus and not os.environ.get("RAY_ADDRESS") and gpus > (found := torch.cuda.device_count()):
-        raise ValueError(f"--gpus-per-worker {gpus:g}: this machine has {found} GPUs")
+        raise ValueError(f"{flag} {gpus:g}: this machine has {found} GPUs")
 
 
 @dataclass(frozen=True, kw_only=True)

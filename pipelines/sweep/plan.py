@@ -83,7 +83,7 @@ class SweepConfig:
             raise ValueError(f"--max-miou-drop is in points of mIoU, got {self.max_miou_drop}")
         if self.seed < 0:
             raise ValueError(f"--seed cannot be negative, got {self.seed}")
-        check_gpus(self.gpus_per_trial)
+        check_gpus(self.gpus_per_trial, "--gpus-per-trial")
 
     def pool(self) -> Pool:
         """Fit the trials to the cluster this process is connected to."""

@@ -2,10 +2,12 @@ import hashlib
 import io
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import current_thread, get_ident
 
+import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import sed
-from pipelines import masks, rows, shards
+from pipelines import cluster, masks, rows, shards
 from pipelines.buckets import bucket_filesystem
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
@@ -383,8 +385,10 @@ def refuse():
 
 @pytest.mark.ray
 def test_every_image_is_labelled_once_and_a_restart_does_only_what_is_missing(
-    local_ray, photos, tmp_path, random_checkpoint
+    local_ray, photos, tmp_path, random_checkpoint, monkeypatch, caplog
 ):
+    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LINES", 0.1)
+    caplog.set_level("INFO", "pipelines.cluster")
     names = write_photos(photos, 19)
     (photos / "empty.png").write_bytes(b"")
     (photos / "notes.txt").write_text("no image")
@@ -404,6 +408,7 @@ def test_every_image_is_labelled_once_and_a_restart_does_only_what_is_missing(
         str(photos / "empty.png")
     ]
     assert (out / "report/index.html").stat().st_size > 1000
+    check_progress(mlflow.MlflowClient(job.uri), run["mlflow"]["run_id"], caplog.text)
 
     before = contents(out)
     assert job.run(connect=refuse) == run
@@ -417,6 +422,36 @@ def test_every_image_is_labelled_once_and_a_restart_does_only_what_is_missing(
     assert after["labels/part-00002.parquet"] == before["labels/part-00002.parquet"]
     assert resumed["run_id"] == run["run_id"]
     assert resumed["counts"]["labelled"] == 19
+
+
+def check_progress(client, run_id, log):
+    """It was told to MLflow and to the console while the job ran, and at its end."""
+    known = {
+        name: [metric.value for metric in client.get_metric_history(run_id, f"progress/{name}")]
+        for name in ("done", "errors", "images_per_second", "seconds_left")
+    }
+    assert len(known["done"]) > 1
+    assert known["done"] == sorted(known["done"])
+    assert (known["done"][-1], known["errors"][-1], known["seconds_left"][-1]) == (20, 1, 0)
+    assert known["images_per_second"][-1] > 0
+    assert [file.path for file in client.list_artifacts(run_id, "report")] == ["report/index.html"]
+    assert re.search(r"0 of 20 images, 0\.00 images/s, 0 errors\n", log)
+    assert re.search(r"20 of 20 images, [\d.]+ images/s, 1 errors\n", log)
+
+
+@pytest.mark.ray
+def test_the_stages_have_names_in_the_dashboard(local_ray, tmp_path):
+    dataset = cluster.label_shards(
+        pa.Table.from_pylist([{"shard": 0, "image_uris": ["a"]}], schema=rows.SHARD),
+        cluster.Pool(1, 1, 0, 1),
+        decode=Decode(64, 256),
+        make_labeller={},
+        commit=Commit(locate(str(tmp_path)), CLASSES, STAMP),
+        batch_size=1,
+    )
+    names = re.findall(r"MapBatches\((\w+)\)", str(dataset))
+    assert names == ["Commit", "Labeller", "Decode"]
+    assert dataset.name == "label"
 
 
 class Outage(dict):
