@@ -17,6 +17,12 @@ from torch import Tensor
 
 NUM_LEVELS = 3
 
+FORMS = (
+    "none, topk:K, topk:K0,K1,K2, prob:T, fixed:K, FILE.json, and several of them joined by + "
+    "(K is a whole number, T a probability from 0 to 1)"
+)
+"""What `Rejection.parse` reads, for its messages."""
+
 
 class Policy(Protocol):
     """A rule that keeps some classes at some of the levels."""
@@ -166,17 +172,31 @@ def parse_policy(part: str, text: str) -> Policy:
     name, _, value = part.strip().partition(":")
     try:
         if name == "topk":
-            return TopK(tuple(int(number) for number in value.split(",")))
+            return TopK(tuple(whole_number(number) for number in value.split(",")))
         if name == "prob":
-            return Threshold(tuple(float(number) for number in value.split(",")))
+            return Threshold(tuple(probability(number) for number in value.split(",")))
         if name == "fixed":
-            return Fixed(int(value))
+            return Fixed(whole_number(value))
+        problem = f"there is no policy {part.strip()!r}"
     except ValueError as error:
-        raise ValueError(f"rejection {text!r} is not understood: {error}") from error
-    raise ValueError(
-        f"rejection {text!r} is not understood; known: none, topk:K, topk:K0,K1,K2, prob:T, "
-        "fixed:K, FILE.json, and several of them joined by +"
-    )
+        problem = f"in {part.strip()!r}, {error}" if part != text else str(error)
+    raise ValueError(f"rejection {text!r} is not understood: {problem}; known: {FORMS}")
+
+
+def whole_number(text: str) -> int:
+    """Read one K of a policy."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def probability(text: str) -> float:
+    """Read one T of a policy."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def read_file(path: Path) -> str:

@@ -65,6 +65,25 @@ def test_wrong_text_forms_are_named(text):
         Rejection.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("topk:x", "'x' is not a whole number"),
+        ("topk:", "'' is not a whole number"),
+        ("topk:8,2.5,1", "'2.5' is not a whole number"),
+        ("prob:x", "'x' is not a number"),
+        ("fixed:x", "'x' is not a whole number"),
+        ("fixed:64+topk:x", "in 'topk:x', 'x' is not a whole number"),
+        ("best:3", "there is no policy 'best:3'"),
+    ],
+)
+def test_a_wrong_policy_is_told_with_the_forms_that_are_understood(text, problem):
+    with pytest.raises(ValueError, match="known: none, topk:K") as caught:
+        Rejection.parse(text)
+    assert str(caught.value).startswith(f"rejection {text!r} is not understood: {problem}; known:")
+    assert "invalid literal" not in str(caught.value)
+
+
 def test_thresholds_keep_every_digit():
     assert str(Rejection.parse("prob:0.12345678")) == "prob:0.12345678"
 
