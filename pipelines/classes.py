@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
 import sed
 from pipelines.storage import locate
+from sed.vocabularies import SYNONYM_SEPARATOR
+
+logger = logging.getLogger(__name__)
 
 MAX_CLASSES = 65535
 """A 16-bit mask has no more values beside the one that means "no class"."""
@@ -16,7 +20,8 @@ def choose_classes(classes: Sequence[str], vocabulary: str | None) -> list[str]:
     """Return the class names that a job was given, in one of the two ways.
 
     Raises:
-        ValueError: Both or none given, an unknown vocabulary, an empty name, a name twice.
+        ValueError: Both or none given, an unknown vocabulary, an empty name, a name twice, or a
+            synonym that two typed classes share.
     """
     if classes and vocabulary is not None:
         raise ValueError("give either --classes or --vocabulary, not both")
@@ -24,7 +29,12 @@ def choose_classes(classes: Sequence[str], vocabulary: str | None) -> list[str]:
         return read_vocabulary(vocabulary)
     if not classes:
         raise ValueError("no classes given: use --classes NAME ... or --vocabulary NAME|FILE")
-    return check_names(classes, "--classes")
+    names = check_names(classes, "--classes")
+    if shared := shared_names(names):
+        raise ValueError(
+            f"--classes: {told(shared)}; leave it out of one of them, or join them to one class"
+        )
+    return names
 
 
 def read_vocabulary(name: str) -> list[str]:
@@ -53,7 +63,11 @@ def read_vocabulary(name: str) -> list[str]:
         raise ValueError(f"the vocabulary file {name!r} cannot be read: {error}") from error
     while names and names[-1] == "":
         names.pop()
-    return check_names(names, name)
+    checked = check_names(names, name)
+    # Published lists share synonyms too (46 in ade847), so a list is only remarked on.
+    if shared := shared_names(checked):
+        logger.warning("%s: %s; the model cannot tell them apart by it", name, told(shared))
+    return checked
 
 
 def check_names(names: Sequence[object], origin: str) -> list[str]:
@@ -70,12 +84,34 @@ def check_names(names: Sequence[object], origin: str) -> list[str]:
     if "" in clean:
         index = clean.index("")
         raise ValueError(f"{origin}: class {index + 1} has no name: {names[index]!r}")
-    # The tokenizer folds case and blanks: such names would be one class twice.
-    folded = Counter(" ".join(name.lower().split()) for name in clean)
-    twice = [name for name in clean if folded[" ".join(name.lower().split())] > 1]
+    folded = Counter(map(fold, clean))
+    twice = [name for name in clean if folded[fold(name)] > 1]
     if twice:
         raise ValueError(f"{origin}: {twice[0]!r} is there more than once")
     return clean
+
+
+def fold(name: str) -> str:
+    """Return a name as the tokenizer sees it: without case, blanks made one."""
+    return " ".join(name.lower().split())
+
+
+def shared_names(classes: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return each name that stands for two classes, as (name, class, later class)."""
+    owner: dict[str, str] = {}
+    shared = []
+    for one in classes:
+        for name in dict.fromkeys(map(fold, one.split(SYNONYM_SEPARATOR))):
+            if (first := owner.setdefault(name, one)) != one:
+                shared.append((name, first, one))
+    return shared
+
+
+def told(shared: Sequence[tuple[str, str, str]]) -> str:
+    """Say in a clause which names stand for two classes."""
+    name, first, second = shared[0]
+    more = f" (and {len(shared) - 1} more such names)" if len(shared) > 1 else ""
+    return f"{name!r} stands for two classes, {first!r} and {second!r}{more}"
 
 
 def vocabulary_id(classes: Sequence[str]) -> str:

@@ -12,6 +12,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor, nn
 
+from sed.vocabularies import SYNONYM_SEPARATOR
+
 IMAGENET_SELECT: tuple[Callable[[str], str], ...] = (
     lambda name: f"itap of a {name}.",
     lambda name: f"a bad photo of the {name}.",
@@ -29,7 +31,6 @@ PROMPTS: dict[str, Sequence[Callable[[str], str]]] = {
 }
 """Prompt templates by name; "imagenet80" is what the published models use."""
 
-SYNONYM_SEPARATOR = ", "
 TEXTS_PER_BATCH = 320
 
 

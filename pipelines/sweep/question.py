@@ -6,15 +6,18 @@ of their own, or adds names that no image shows, as in real use.
 Shapes: N classes that are scored, V names.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.classes import vocabulary_id
+from pipelines.classes import fold, shared_names, told, vocabulary_id
 from pipelines.datasets import Labelled
 from pipelines.masks import ignore_value
 from sed.metrics import check_labels
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,10 @@ def make_question(
             f"{data.name!r} ({names[0]!r} is not, for one)"
         )
     there = {fold(name) for name in names}
-    names += [name for name in dict.fromkeys(extra) if fold(name) not in there]
+    added = [name for name in dict.fromkeys(extra) if fold(name) not in there]
+    names += added
+    if shared := [one for one in shared_names(names) if one[2] in added]:
+        logger.warning("extra names: %s; pixels of the second count as wrong", told(shared))
     return Question(
         names, list(data.classes), np.array([known.get(fold(name), other) for name in names])
     )
@@ -89,8 +95,3 @@ def make_question(
 def asked_names(data: Labelled) -> list[str]:
     """Return the names that the model is given of a dataset."""
     return list(data.asked)
-
-
-def fold(name: str) -> str:
-    """Return a name as the tokenizer sees it."""
-    return " ".join(name.lower().split())

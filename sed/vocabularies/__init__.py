@@ -6,6 +6,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 NAMES = ("coco171", "ade150", "ade847", "pc59", "pc459", "voc20", "voc20b")
 
+SYNONYM_SEPARATOR = ", "
+"""Stands between the synonyms of one class."""
+
 
 def vocabulary(name: str) -> list[str]:
     """Return the class names of a benchmark, in the order of its label values.

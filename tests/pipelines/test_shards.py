@@ -7,6 +7,7 @@ from pipelines import outputs, rows, shards
 from pipelines.classes import choose_classes, vocabulary_id
 from pipelines.outputs import Identity
 from pipelines.storage import locate
+from sed.vocabularies import NAMES, vocabulary
 
 
 def uris(start, stop):
@@ -153,6 +154,8 @@ def test_classes_come_from_the_command_line_a_benchmark_or_a_file(tmp_path):
         (["sky", "tree", "sky"], None, "'sky' is there more than once"),
         (["Traffic  light", "traffic light"], None, "more than once"),
         (["sky", " "], None, "class 2 has no name"),
+        (["car, automobile", "car"], None, "'car' stands for two classes, 'car, automobile' and"),
+        (["car, automobile", "bus, Automobile"], None, "'automobile' stands for two classes"),
         ([], "ade15", "unknown vocabulary 'ade15'; known: coco171"),
         ([], "/nowhere/a.txt", "no vocabulary file '/nowhere/a.txt'"),
     ],
@@ -160,6 +163,19 @@ def test_classes_come_from_the_command_line_a_benchmark_or_a_file(tmp_path):
 def test_wrong_classes_are_said(classes, vocabulary, message):
     with pytest.raises(ValueError, match=message):
         choose_classes(classes, vocabulary)
+
+
+def test_a_list_may_share_synonyms_but_says_so(tmp_path, caplog):
+    (tmp_path / "names.txt").write_text("car, automobile\nCar\nbus, automobile\n")
+    assert len(choose_classes([], str(tmp_path / "names.txt"))) == 3
+    (warning,) = caplog.messages
+    assert "'car' stands for two classes, 'car, automobile' and 'Car' (and 1 more" in warning
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_bundled_vocabularies_are_taken_without_a_warning(name, caplog):
+    assert choose_classes([], name) == vocabulary(name)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ def test_a_dataset_is_asked_about_its_own_classes():
     assert question.answerable_N.all()
 
 
+def test_extra_names_that_share_a_synonym_with_a_class_are_warned_of(caplog):
+    make_question(dataset(), extra=["car", "lawn, grass"])
+    (warning,) = caplog.messages
+    assert "'grass' stands for two classes" in warning
+
+
 def test_extra_names_count_as_none_of_the_classes():
     question = make_question(dataset(), extra=["Grass", "car", "dog", "car"])
     assert question.names == ["sky", "red ball", "grass", "car", "dog"]
