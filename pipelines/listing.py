@@ -64,10 +64,7 @@ def list_images(
         ValueError: There is nothing, or nothing that is an image.
         OSError: It cannot be read.
     """
-    place = locate(images)
-    kind = place.info().type
-    if kind == FileType.NotFound:
-        raise ValueError(f"there is nothing at {images!r}")
+    place, kind = open_images(images)
     if kind == FileType.Directory:
         found = folder_uris(place, without)
     elif ending(place.path) in LIST_ENDINGS:
@@ -82,6 +79,20 @@ def list_images(
     if not len(inputs):
         raise ValueError(f"there is no image in {images!r} ({skipped} other objects)")
     return Listing(sorted_once(inputs)[:limit], skipped)
+
+
+def open_images(images: str) -> tuple[Location, FileType]:
+    """Return where the images of a job are, and whether that is a folder or a file.
+
+    Raises:
+        ValueError: There is nothing.
+        OSError: It cannot be reached.
+    """
+    place = locate(images)
+    kind = place.info().type
+    if kind == FileType.NotFound:
+        raise ValueError(f"there is nothing at {images!r}")
+    return place, kind
 
 
 def keep_inputs(found: Iterable[pa.Array]) -> tuple[pa.Array, int]:

@@ -128,16 +128,21 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
     if overwrite:
         return None
     differences = [
-        f"{word} ({show(run['identity'][name])}, now {show(value)})"
+        f"{another(word)} ({show(run['identity'][name])}, now {show(value)})"
         for name, word in WORDS.items()
         if run["identity"][name] != (value := getattr(identity, name))
     ]
     if differences:
         raise ValueError(
-            f"the output {output.uri} was made with another {' and another '.join(differences)}: "
+            f"the output {output.uri} was made with {' and '.join(differences)}: "
             "use another --output, or --overwrite to start from nothing"
         )
     return run
+
+
+def another(word: str) -> str:
+    """Return "another model" or, of what is not counted, "other images"."""
+    return f"other {word}" if word in ("images", "data") else f"another {word}"
 
 
 def show(value: object) -> str:

@@ -13,7 +13,7 @@ from pipelines import outputs, shards
 from pipelines.access import check_readable
 from pipelines.classes import vocabulary_id
 from pipelines.features import open_features
-from pipelines.listing import list_images
+from pipelines.listing import list_images, open_images
 from pipelines.outputs import Identity
 from pipelines.storage import Location, locate, open_buckets
 from pipelines.sweep.tuned import check_tuned
@@ -190,11 +190,11 @@ def open_source(config: LabelConfig, model_id: str) -> Location:
     """Return where the images are, or the output whose features were kept.
 
     Raises:
-        ValueError: The features are none, or of another model.
+        ValueError: There is nothing, or the features are none, or of another model.
         OSError: They cannot be read.
     """
     if config.features is None:
-        return locate(config.images or "")
+        return open_images(config.images or "")[0]
     place, run = open_features(config.features)
     if place.uri == locate(config.output).uri:
         raise ValueError("--features and --output are the same folder: use another --output")

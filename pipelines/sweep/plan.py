@@ -11,6 +11,7 @@ import ray
 
 from pipelines.cluster import Pool, choose_pool
 from pipelines.datasets import Labelled
+from pipelines.outputs import another
 from pipelines.plan import check_gpus
 from pipelines.storage import Location, locate
 from pipelines.sweep.question import Question
@@ -182,10 +183,14 @@ def check_output(output: Location, wanted: dict[str, Any]) -> dict[str, Any]:
         earlier = state["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{place.uri} is damaged: {error}") from error
-    other = [name for name, value in wanted.items() if earlier.get(name) != value]
+    other = [
+        another("number of trials" if name == "trials" else name)
+        for name, value in wanted.items()
+        if earlier.get(name) != value
+    ]
     if other:
         raise ValueError(
-            f"the output {output.uri} holds a sweep with another {' and another '.join(other)}: "
+            f"the output {output.uri} holds a sweep with {' and '.join(other)}: "
             "use another --output"
         )
     return state

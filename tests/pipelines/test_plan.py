@@ -50,6 +50,13 @@ def test_new_images_do_not_push_an_output_over_its_limit(planned, tmp_path):
     assert planned(limit=3).manifest.equals(begun.manifest)
 
 
+def test_images_that_do_not_exist_are_said_before_the_output_is_looked_at(planned, tmp_path):
+    planned(begin=True)
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="there is nothing at"):
+        planned()
+
+
 def test_a_damaged_run_file_is_said_and_can_be_overwritten(planned, tmp_path):
     planned(begin=True)
     locate(str(tmp_path / "out")).at(outputs.RUN_FILE).write(b'{"format": "sed-la')

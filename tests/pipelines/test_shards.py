@@ -101,7 +101,7 @@ def test_the_same_job_continues(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [
-        ("images", "/other", "another images"),
+        ("images", "/other", r"made with other images \(/other, now"),
         ("model_id", "sha256:9", "another model"),
         ("vocabulary_id", "sha256:9", "another vocabulary"),
         ("rejection", "topk:8", r"another rejection \(topk:8, now none\)"),

@@ -133,6 +133,8 @@ def test_an_output_of_something_else_is_refused(tmp_path):
     assert check_output(locate(str(tmp_path)), {"model": "a", "seed": 0})
     with pytest.raises(ValueError, match="a sweep with another seed: use another"):
         check_output(locate(str(tmp_path)), {"model": "a", "seed": 1})
+    with pytest.raises(ValueError, match="other data and another number of trials: use"):
+        check_output(locate(str(tmp_path)), {"model": "a", "data": "b", "trials": 24})
     (tmp_path / "state.json").write_text("[")
     with pytest.raises(ValueError, match="is damaged"):
         check_output(locate(str(tmp_path)), {})
