@@ -13,6 +13,7 @@ import sed
 from pipelines.label import label
 from pipelines.plan import LabelConfig, make_plan
 from tests.fakes import ColourModel, encoded, plain_image
+from tests.machines import set_environment
 
 CLASSES = ["red", "green", "blue"]
 
@@ -91,7 +92,7 @@ def run_nano(images, output, *, address, folder, environment, seconds):
 
 def run_label(config, load_model, *, address, folder):
     """Do what is left of a label job."""
-    os.environ["RAY_ADDRESS"] = address
+    set_environment({"RAY_ADDRESS": address})
     label(
         make_plan(config),
         connect=lambda: ray.init(log_to_driver=False),

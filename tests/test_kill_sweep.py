@@ -1,38 +1,21 @@
-"""A sweep whose driver is killed goes on where it was.
-
-A Cluster in the process of the tests, and so late: no test uses the shared local Ray after it.
-"""
+"""A sweep whose driver is killed goes on where it was."""
 
 import json
-import multiprocessing
-import os
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.machines import DEADLINE, machines, processes
 from tests.pipelines.sweep import sweep_driver
 
-ROOT = Path(__file__).resolve().parents[1]
-DEADLINE = 240.0
-
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.skipif("SED_SLOW_TESTS" not in os.environ, reason="minutes: SED_SLOW_TESTS=1"),
-]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster():
     """A head with processes of its own, on this machine."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    head = {"num_cpus": 2, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    yield cluster
-    cluster.shutdown()
+    with machines(num_cpus=2) as ray:
+        yield ray
 
 
 def complete_trials(output):
@@ -45,8 +28,7 @@ def complete_trials(output):
 
 
 def start(folder, cluster, seconds):
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(
+    process = processes.Process(
         target=sweep_driver.run,
         args=(folder,),
         kwargs={"address": cluster.address, "seconds": seconds},

@@ -1,6 +1,5 @@
 """What really dies in a training: a worker, the driver; and a loss that is no number."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -15,30 +14,18 @@ from pipelines.storage import locate
 from pipelines.train_step import train_step
 from pipelines.trainee import Trainee
 from tests import train_driver
+from tests.machines import DEADLINE, machines, processes
 from tests.train_driver import EVERY, HELD, STEPS
 from tests.training import make_config, steps_of
 
-DEADLINE = 240.0
-
 pytestmark = pytest.mark.ray
-
-# Forks of a process that has imported everything: a start takes no time.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.train_driver", "tests.label_driver", "mlflow"])
 
 
 @pytest.fixture(scope="module")
 def address():
     """The address of a Ray in a process of its own, on this machine."""
-    ours, theirs = processes.Pipe()
-    head = processes.Process(target=train_driver.serve, args=(theirs,))
-    head.start()
-    theirs.close()
-    assert ours.poll(DEADLINE)
-    yield ours.recv()
-    ours.close()
-    head.join(DEADLINE)
-    assert head.exitcode == 0
+    with machines(num_cpus=4) as ray:
+        yield ray.address
 
 
 class Training:

@@ -15,29 +15,13 @@ from pipelines.storage import locate
 from pipelines.train import Crew, train
 from pipelines.worker import Setup, Upkeep
 from tests.drawn_pieces import CLASSES
+from tests.machines import set_environment
 from tests.training import make_config, make_ingest
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 8
 EVERY = 3
 HELD = 5
 """The step in which workers wait to be killed: two are lost with them."""
-
-
-RAY = {
-    "RAY_worker_niceness": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less to start
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-}
-"""Variables of the head and of the drivers."""
-
-
-def set_environment(more):
-    """Set variables before Ray starts."""
-    # Of one mind, which an earlier Ray of the tests may have set for all forks; left to itself the
-    # head would ask the drivers for a token.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.update(RAY | more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +73,9 @@ def traced_config(trace, **changes):
     return TracedConfig(**{**values, **changes})
 
 
-def serve(connection):
-    """Keep a Ray that outlives its drivers until the other end of the connection is closed."""
-    set_environment({"PYTHONPATH": str(ROOT)})
-    os.environ.pop("RAY_ADDRESS", None)
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    connection.send(ray.get_runtime_context().gcs_address)
-    try:
-        connection.recv()
-    except EOFError:
-        ray.shutdown()
-
-
 def run(address, output, trace, tracking=None, environment=None, **changes):
     """Train with two workers."""
-    set_environment(environment or {})
+    set_environment(environment)
     ray.init(address=address, log_to_driver=True)
     config = traced_config(trace, **changes)
     setup = Setup(

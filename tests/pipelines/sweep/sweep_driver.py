@@ -1,7 +1,6 @@
 """A sweep in a process of its own, which can be killed: the bundled model, taking its time."""
 
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipelines.datasets import load
 from pipelines.sweep.plan import SweepConfig, make_plan
 from pipelines.sweep.question import make_question
 from pipelines.sweep.record import recorded_sweep
+from tests.machines import set_environment
 
 NAMES = ["grass", "sand", "blue sky", "water", "red ball", "green box"]
 
@@ -35,7 +35,7 @@ class SlowDecoder:
 
 def run(folder, *, address, seconds):
     """Sweep six policies over a few scenes."""
-    os.environ["RAY_ADDRESS"] = address
+    set_environment({"RAY_ADDRESS": address})
     ray.init(log_to_driver=False)
     config = SweepConfig(
         output=str(folder / "out"), vocabulary=NAMES, trials=6, concurrency=1, search="random"
