@@ -12,14 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+import sed
 from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
-from pipelines import approximations, memory, suite, tracking
-from pipelines.benchmark import RANDOM, Case, measure_in_subprocess
-from sed import Rejection, check_source
+from pipelines import memory, tracking
 
 if TYPE_CHECKING:
+    # torch and open_clip take seconds: they are imported after what the flags say is checked.
+    from pipelines.benchmark import Case
     from pipelines.throughput import Throughput
 
 HEADER = (
@@ -109,11 +108,14 @@ def main(args: Args) -> None:
     with checking_input():
         check(args)
         mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
-        resolved = tuple(tracking.resolve_rejection(one, mlflow_uri) for one in args.rejection)
-        plan = cases(replace(args, rejection=resolved))
+        policies = (tracking.resolve_rejection(one, mlflow_uri) for one in args.rejection)
+        resolved = tuple(str(sed.Rejection.parse(policy)) for policy in policies)
         model = tracking.resolve_model(args.model, mlflow_uri)
+        from pipelines.benchmark import RANDOM, measure_in_subprocess
+
+        plan = cases(replace(args, rejection=resolved))
         if model not in RANDOM:
-            check_source(model)
+            sed.check_source(model)
     if args.suite:
         measure_suite(args, model, mlflow_uri)
         return
@@ -140,6 +142,8 @@ def main(args: Args) -> None:
 
 def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     """Measure the whole table, and write it as JSON and as a picture."""
+    from pipelines import approximations, suite
+
     facts = environment(args)
     text = ", ".join(f"{name}: {value}" for name, value in facts.items())
     say(text)
@@ -173,8 +177,10 @@ def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def measure_pipeline(args: Args, case: Case, model: str, mlflow_uri: str) -> None:
+def measure_pipeline(args: Args, case: "Case", model: str, mlflow_uri: str) -> None:
     """Label drawn photos, and say how busy that kept the model."""
+    import torch
+
     from pipelines import throughput
     from pipelines.plan import LabelConfig
 
@@ -276,8 +282,11 @@ def check_device(args: Args) -> None:
     """Require a device that is here."""
     if args.device not in (None, "cpu", "cuda"):
         raise ValueError(f"--device is cpu or cuda, got {args.device!r}")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device here")
+    if args.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch finds no CUDA device here")
 
 
 def check_suite(args: Args) -> None:
@@ -301,12 +310,14 @@ def check_plot(args: Args) -> None:
         raise ValueError(f"--plot is a file in a folder that exists, got {args.plot!r}")
 
 
-def cases(args: Args) -> list[Case]:
+def cases(args: Args) -> "list[Case]":
     """Return the cases that the flags ask for.
 
     Raises:
         ValueError: A rejection is not understood.
     """
+    from pipelines.benchmark import Case
+
     return [
         Case(
             classes=classes,
@@ -325,7 +336,7 @@ def cases(args: Args) -> list[Case]:
         for classes, batch_size, text in itertools.product(
             args.classes, args.batch_size, args.rejection
         )
-        for rejection in [str(Rejection.parse(text))]
+        for rejection in [str(sed.Rejection.parse(text))]
         for survivors in forced_counts(args, classes, rejection)
     ]
 
@@ -338,11 +349,17 @@ def forced_counts(args: Args, classes: int, rejection: str) -> list[int | None]:
 
 def device(args: Args) -> str:
     """Return where to measure."""
+    import torch
+
     return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def environment(args: Args) -> dict[str, Any]:
     """Return what a figure must be read with."""
+    import torch
+
+    from pipelines.benchmark import RANDOM
+
     facts = {
         "model": args.model,
         "weights": "random" if args.model in RANDOM else "as given",

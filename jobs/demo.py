@@ -40,11 +40,11 @@ def main(args: Args) -> None:
         folder = locate(args.output)
         demo.check_folder(folder, args.images)
         uri = tracking.resolve_uri(args.mlflow_uri)
-        model = tracking.resolve_model(args.model, uri)
-        sed.check_source(model)
         sed.Rejection.parse(args.rejection)
         if args.batch_size < 1:
             raise ValueError(f"--batch-size is at least 1, got {args.batch_size}")
+        model = tracking.resolve_model(args.model, uri)
+        sed.check_source(model)  # loads torch: after what is wrong without it
     session.say(f"Drawing {args.images} scenes with known masks into {folder.uri}")
     demo.draw_corpus(folder, args.images)
     with session.checking_input():

@@ -6,7 +6,7 @@ Exit status 1 with everything written: more images than --allow-errors could not
 import json
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -15,15 +15,13 @@ from jobs.session import SessionArgs, checking_input, connect, finish, parse, sa
 from pipelines import datasets as available
 from pipelines import tracking
 from pipelines.datasets import Labelled, load, split_spec
-from pipelines.evaluation import output, published, text
-from pipelines.evaluation.output import check_output, record
-from pipelines.evaluation.page import render
+from pipelines.evaluation import published
 from pipelines.evaluation.published import Measured, paper_table
 from pipelines.plan import check_gpus
-from pipelines.report import PAGE
-from pipelines.results import Result, broken, document
 from pipelines.storage import Location, locate
-from sed.checkpoint import check_source, file_digest
+
+if TYPE_CHECKING:
+    from pipelines.results import Result  # takes seconds: after what the flags say is checked
 
 Repeatable = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
@@ -105,6 +103,9 @@ def check(args: Args) -> Plan:
     ]
     texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
     checkpoint = tracking.resolve_model(args.model, mlflow_uri)
+    from pipelines.evaluation.output import check_output
+    from sed.checkpoint import check_source, file_digest
+
     digest = file_digest(check_source(checkpoint))
     identity = {
         "model_id": digest,
@@ -140,6 +141,11 @@ def main(args: Args) -> None:
     """Check, connect, evaluate, write, say."""
     with checking_input():
         plan = check(args)
+    from pipelines.evaluation import output, text
+    from pipelines.evaluation.page import render
+    from pipelines.report import PAGE
+    from pipelines.results import broken
+
     connect()
     results: list[Result] = []
     with tracking.run(plan.mlflow_uri, args.experiment, "evaluate", {"job": "evaluate"}) as run:
@@ -158,7 +164,7 @@ def main(args: Args) -> None:
         page = render(results, beside, facts(args, plan, run))
         if plan.output is not None:
             plan.output.at(*PAGE).write(page.encode())
-        record(run, results, scores, page)
+        output.record(run, results, scores, page)
     for line in text.lines(results, beside, plan.output):
         say(line)
     finish(found | {"datasets": [result.summary() for result in results]}, as_json=args.json)
@@ -166,8 +172,10 @@ def main(args: Args) -> None:
         raise SystemExit(1)
 
 
-def describe(found: dict[str, Any], plan: Plan, results: list[Result]) -> dict[str, Any]:
+def describe(found: dict[str, Any], plan: Plan, results: "list[Result]") -> dict[str, Any]:
     """Return what evaluation.json holds; what others published stays apart from what was found."""
+    from pipelines.results import document
+
     paper = {"source": published.SOURCE, "columns": published.COLUMNS, "mIoU": published.PUBLISHED}
     return found | {
         "identity": plan.identity,
@@ -176,7 +184,7 @@ def describe(found: dict[str, Any], plan: Plan, results: list[Result]) -> dict[s
     }
 
 
-def measured(result: Result) -> Measured:
+def measured(result: "Result") -> Measured:
     """Return a score for the paper's table."""
     miou = result.summary()["mIoU"]
     return Measured(result.data.name, result.rejection, miou, result.images)
@@ -204,7 +212,7 @@ def parameters(args: Args, plan: Plan) -> dict[str, object]:
     return flags | {"dataset": names, "rejection": plan.rejections, "model_id": plan.digest}
 
 
-def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> list[Result]:
+def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[Result]":
     """Evaluate one dataset under every rejection."""
     from pipelines.cluster import choose_pool
     from pipelines.evaluate import evaluate

@@ -108,7 +108,6 @@ def check(args: Args) -> "tuple[SweepConfig, str, str, str]":
     from pipelines.storage import locate
     from pipelines.sweep.plan import SweepConfig
     from pipelines.sweep.space import read_space
-    from sed.checkpoint import check_source, file_digest
 
     if args.limit < 1:
         raise ValueError(f"--limit must be at least 1 image, got {args.limit}")
@@ -131,6 +130,8 @@ def check(args: Args) -> "tuple[SweepConfig, str, str, str]":
     locate(args.output)
     uri = tracking.resolve_uri(args.mlflow_uri)
     checkpoint = tracking.resolve_model(args.model, uri)
+    from sed.checkpoint import check_source, file_digest  # loads torch: after what needs none
+
     return config, uri, checkpoint, file_digest(check_source(checkpoint))
 
 

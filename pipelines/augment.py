@@ -15,7 +15,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from pipelines.colour import HUES, to_hsv, to_rgb
-from sed.resize import resize_shortest_edge
+from sed.shortest_edge import resize_shortest_edge
 
 NO_CLASS = -1
 """Label of pixels without a class: negatives for every class, as the published models train."""

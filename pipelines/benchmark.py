@@ -30,8 +30,8 @@ from sed.encoder import Essence
 from sed.inference.buckets import compile_model
 from sed.inference.low_rank import LowRankSED, PromptBasis
 from sed.inference.model import FastSED
-from sed.text import SYNONYM_SEPARATOR
 from sed.upsample import label_map
+from sed.vocabularies import SYNONYM_SEPARATOR
 
 RANDOM = {"base": base, "large": large}
 """Models that are measured with random weights: the time does not depend on them."""

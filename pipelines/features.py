@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from pipelines import outputs, rows, shards
 from pipelines.storage import Location
 from sed.config import SEDConfig
-from sed.encoder import encoder_sizes
 
 Row = dict[str, Any]
 
 
 def bytes_per_image(sizes: SEDConfig) -> int:
     """Return what the features of one image take before they are compressed."""
+    from sed.encoder import encoder_sizes  # loads the model's libraries, which takes seconds
+
     cells = (sizes.image_size // 32) ** 2
     guidance = [dim * cells * 4**level for level, dim in enumerate(sizes.image_guidance_dims, 1)]
     return 2 * (encoder_sizes(sizes.encoder)["embed_dim"] * cells + sum(guidance))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sed.photo import SIDEWAYS, read_orientation, to_rgb, upright
-from sed.resize import enlarges, resize_shortest_edge, shortest_edge_size
+from sed.shortest_edge import enlarges, resize_shortest_edge, shortest_edge_size
 
 MAX_PIXELS = 150_000_000
 """A larger image is refused: decoding this many takes 0.7 GB as RGB, 1.2 GB where a photo is turned

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 import sed
 from pipelines import outputs, shards
@@ -17,7 +16,6 @@ from pipelines.listing import list_images, open_images
 from pipelines.outputs import Identity
 from pipelines.storage import Location, locate, open_buckets
 from pipelines.sweep.tuned import check_tuned
-from sed.checkpoint import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +88,11 @@ def check_gpus(gpus: float | None, flag: str = "--gpus-per-worker") -> None:
     """Require what Ray can give to one worker: a fraction of a GPU, or whole ones."""
     if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus == gpus // 1)):
         raise ValueError(f"{flag} is 0, a fraction of 1, or a whole number, got {gpus}")
-    if gpus and not os.environ.get("RAY_ADDRESS") and gpus > (found := torch.cuda.device_count()):
-        raise ValueError(f"{flag} {gpus:g}: this machine has {found} GPUs")
+    if gpus and not os.environ.get("RAY_ADDRESS"):
+        import torch  # takes seconds
+
+        if gpus > (found := torch.cuda.device_count()):
+            raise ValueError(f"{flag} {gpus:g}: this machine has {found} GPUs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +153,16 @@ def make_plan(config: LabelConfig, *, checkpoint: str | None = None) -> Plan:
         OSError: A file or bucket cannot be read, or the output cannot be written.
     """
     rejection = sed.Rejection.parse(config.rejection)
+    source, kept = open_source(config)
+    from sed.checkpoint import file_digest  # loads torch: after what is wrong without it
+
     checkpoint = checkpoint or config.model
     weights = sed.check_source(checkpoint)
     model_id = file_digest(weights)
     check_tuned(config.rejection, model_id=model_id, classes=config.classes)
+    if kept is not None:
+        check_kept_model(config, kept, model_id)
     output = locate(config.output)
-    source = open_source(config, model_id)
     identity = Identity(
         images=source.uri,
         model_id=model_id,
@@ -186,24 +191,32 @@ def make_plan(config: LabelConfig, *, checkpoint: str | None = None) -> Plan:
     )
 
 
-def open_source(config: LabelConfig, model_id: str) -> Location:
-    """Return where the images are, or the output whose features were kept.
+def open_source(config: LabelConfig) -> tuple[Location, dict[str, Any] | None]:
+    """Return where the images are; or the output whose features were kept, and its run.json.
 
     Raises:
-        ValueError: There is nothing, or the features are none, or of another model.
+        ValueError: There is nothing, or the features are none.
         OSError: They cannot be read.
     """
     if config.features is None:
-        return open_images(config.images or "")[0]
+        return open_images(config.images or "")[0], None
     place, run = open_features(config.features)
     if place.uri == locate(config.output).uri:
         raise ValueError("--features and --output are the same folder: use another --output")
+    return place, run
+
+
+def check_kept_model(config: LabelConfig, run: dict[str, Any], model_id: str) -> None:
+    """Require that the features were made by the model that shall decode them.
+
+    Raises:
+        ValueError: They are of another one.
+    """
     if run["identity"]["model_id"] != model_id:
         raise ValueError(
             f"the features in {config.features!r} are of another model "
             f"({outputs.show(run['identity']['model_id'])}): give its --model"
         )
-    return place
 
 
 def check_kept(config: LabelConfig, earlier: dict[str, Any]) -> None:

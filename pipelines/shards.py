@@ -15,7 +15,6 @@ import re
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo
 
@@ -140,7 +139,9 @@ def count_rows(output: Location, folder: str) -> int:
     paths = [info.path for info in parts(output, folder)]
     if not paths:
         return 0
-    return pyarrow.dataset.dataset(paths, filesystem=output.fs, format="parquet").count_rows()
+    from pyarrow import dataset  # takes a second to import, and only a run's end needs it
+
+    return dataset.dataset(paths, filesystem=output.fs, format="parquet").count_rows()
 
 
 def size(output: Location, folder: str) -> int:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from pipelines.checkpoints import Saved, Store
+from pipelines.crew import Crew
 from pipelines.failures import EndOnOwnErrors
 from pipelines.storage import Location
 from pipelines.trainee import model_file
@@ -25,64 +26,6 @@ BEST_FILE = "best.safetensors"
 MAX_FAILURES = 16
 """Times that a training is taken up again after a worker was lost, in one run of the job; nodes
 that are taken back are not counted."""
-
-DATA_CPUS = 2
-"""Logical CPUs that are left to Ray Data at least."""
-
-FEW_CPUS = 0.1
-
-RESIZE_SECONDS = 30.0
-"""Between two looks at whether there is room for more workers."""
-
-
-@dataclass(frozen=True)
-class Crew:
-    """How many workers there are, and what each takes."""
-
-    least: int = 1
-    most: int = 1
-    use_gpu: bool = False
-
-    @classmethod
-    def parse(cls, text: str, *, use_gpu: bool = False) -> "Crew":
-        """Read "4", or "1:4": as many of these as there is room for.
-
-        Raises:
-            ValueError: It is neither.
-        """
-        least, _, most = text.partition(":")
-        numbers = [least, most or least]
-        if not all(number.isdecimal() for number in numbers) or (":" in text and not most):
-            raise ValueError(f"--workers is a number, or a range like 1:4, got {text!r}")
-        crew = cls(int(numbers[0]), int(numbers[1]), use_gpu)
-        if not 1 <= crew.least <= crew.most:
-            raise ValueError(
-                f"--workers must be at least 1, and a range from less to more, got {text!r}"
-            )
-        return crew
-
-    def scaling(self, cpus: int) -> ScalingConfig:
-        """Return what Ray Train is told, in a cluster of so many CPUs."""
-        each = {"CPU": self.cpus_each(cpus)}
-        if self.use_gpu:
-            each["GPU"] = 1
-        return ScalingConfig(
-            num_workers=self.least if self.least == self.most else (self.least, self.most),
-            use_gpu=self.use_gpu,
-            resources_per_worker=each,
-            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
-        )
-
-    def cpus_each(self, cpus: int) -> float:
-        """Return the logical CPUs of a worker.
-
-        Workers must never hold so many that too few are left to read with: the training would hang.
-        Without GPUs a group that may change its size takes hardly any, as nodes may go.
-        """
-        left = cpus - DATA_CPUS
-        if left >= self.most and (self.use_gpu or self.least == self.most):
-            return 1
-        return max(FEW_CPUS, left / self.most if self.least == self.most else 0)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import math
 import os
 from dataclasses import fields
 from itertools import chain
+from typing import TYPE_CHECKING
 
-import torch
-
-from pipelines.recipe import TrainConfig
-from pipelines.train import Crew
+from pipelines.crew import Crew
 from pipelines.train_flags import OF_PHOTOS, OF_SCENES, TrainFlags
+
+if TYPE_CHECKING:
+    from pipelines.recipe import TrainConfig
 
 SCENES = "scenes"
 
@@ -50,6 +51,8 @@ def check(flags: TrainFlags) -> Crew:
 
 def check_own_gpus(workers: int) -> None:
     """Require a GPU of this machine for each worker, where no cluster is joined."""
+    import torch  # takes seconds
+
     found = torch.cuda.device_count()
     if not found:
         raise ValueError("--use-gpu: this machine has no GPU, and no cluster was joined")
@@ -86,7 +89,7 @@ def check_recipe(flags: TrainFlags, on_scenes: bool) -> None:
         raise ValueError(f"--clip-weights goes with --model base or large, not {flags.model!r}")
 
 
-def check_crew(crew: Crew, config: TrainConfig) -> None:
+def check_crew(crew: Crew, config: "TrainConfig") -> None:
     """Require that a step can be shared out.
 
     Raises:

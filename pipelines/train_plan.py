@@ -5,26 +5,26 @@ import posixpath
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import scenes, tracking
 from pipelines.augment import Augmentation
-from pipelines.curriculum import Curriculum
+from pipelines.crew import Crew
 from pipelines.datasets import check as check_dataset
 from pipelines.datasets import split_spec
-from pipelines.finetune import FinetuneConfig
 from pipelines.ingest import Ingest
-from pipelines.recipe import TrainConfig
-from pipelines.scenes_recipe import ScenesConfig
 from pipelines.sources import Source, open_source
 from pipelines.storage import Location, locate
-from pipelines.train import Crew
 from pipelines.train_checks import FROM_CLIP, SCENES, check, check_crew
 from pipelines.train_flags import OF_SCENES, TrainFlags
-from pipelines.worker import Upkeep
-from sed.checkpoint import check_source, file_digest, source_config
-from sed.clip import check_clip, find_clip
 from sed.config import PRESETS, SEDConfig
+
+if TYPE_CHECKING:
+    # These load torch and Ray, which takes seconds: after what the flags say is checked.
+    from pipelines.finetune import FinetuneConfig
+    from pipelines.recipe import TrainConfig
+    from pipelines.scenes_recipe import ScenesConfig
+    from pipelines.worker import Upkeep
 
 RUN_FILE = "train.json"
 
@@ -33,8 +33,8 @@ RUN_FILE = "train.json"
 class Plan:
     """What the flags mean, checked."""
 
-    config: TrainConfig
-    upkeep: Upkeep
+    config: "TrainConfig"
+    upkeep: "Upkeep"
     crew: Crew
     output: Location
     dataset: str
@@ -54,6 +54,8 @@ class Plan:
         """What Ray Data streams to the workers; scenes are drawn beside them instead."""
         if self.source is None:
             return None
+        from pipelines.finetune import FinetuneConfig
+
         assert isinstance(self.config, FinetuneConfig), "photos are trained on by this recipe"
         return Ingest(
             pieces=self.source.pieces,
@@ -87,9 +89,11 @@ def make_plan(flags: TrainFlags, mlflow_uri: str | None) -> Plan:
     uri = tracking.resolve_uri(mlflow_uri)
     crew = check(flags)
     dataset, validation = check_datasets(flags)
-    weights, sizes = find_weights(flags, dataset, uri)
     name, place = split_spec(dataset)
     source = None if dataset == SCENES or place is None else open_source(name, place)
+    from sed.checkpoint import file_digest
+
+    weights, sizes = find_weights(flags, uri)
     digest = file_digest(weights) if weights is not None else ""
     settings = common_settings(flags) | {"weights_digest": digest}
     if source is None:
@@ -127,8 +131,11 @@ def check_datasets(flags: TrainFlags) -> tuple[str, list[str]]:
     return dataset, validation
 
 
-def find_weights(flags: TrainFlags, dataset: str, uri: str) -> tuple[Path | None, SEDConfig]:
+def find_weights(flags: TrainFlags, uri: str) -> tuple[Path | None, SEDConfig]:
     """Return the file that training starts from, if any, and the sizes of the model."""
+    from sed.checkpoint import check_source, source_config
+    from sed.clip import check_clip, find_clip
+
     if flags.model in FROM_CLIP:
         sizes = PRESETS[flags.model]()
         path = find_clip(flags.model, flags.clip_weights)
@@ -146,8 +153,11 @@ def common_settings(flags: TrainFlags) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(flags, name)) is not None}
 
 
-def scenes_config(flags: TrainFlags, settings: dict[str, Any]) -> ScenesConfig:
+def scenes_config(flags: TrainFlags, settings: dict[str, Any]) -> "ScenesConfig":
     """Return the recipe that teaches a small model the scenes."""
+    from pipelines.curriculum import Curriculum
+    from pipelines.scenes_recipe import ScenesConfig
+
     known = {field.name for field in fields(Curriculum)}
     curriculum = Curriculum(**{name: getattr(flags, name) for name in OF_SCENES if name in known})
     return ScenesConfig(**settings, text_steps=flags.text_steps, curriculum=curriculum)
@@ -155,8 +165,10 @@ def scenes_config(flags: TrainFlags, settings: dict[str, Any]) -> ScenesConfig:
 
 def photos_config(
     flags: TrainFlags, settings: dict[str, Any], dataset: str, source: Source, sizes: SEDConfig
-) -> FinetuneConfig:
+) -> "FinetuneConfig":
     """Return the published recipe on photos with masks."""
+    from pipelines.finetune import FinetuneConfig
+
     size = flags.crop_size or sizes.image_size
     if size % 32:
         raise ValueError(f"--crop-size must be a multiple of 32, got {size}")
@@ -176,8 +188,10 @@ def photos_config(
     )
 
 
-def upkeep(flags: TrainFlags) -> Upkeep:
+def upkeep(flags: TrainFlags) -> "Upkeep":
     """Return what is done beside the steps."""
+    from pipelines.worker import Upkeep
+
     on_scenes = flags.dataset == ((SCENES,),)
     return Upkeep(
         checkpoint_every=flags.checkpoint_every or (200 if on_scenes else 1000),
@@ -187,7 +201,7 @@ def upkeep(flags: TrainFlags) -> Upkeep:
     )
 
 
-def claim(file: Location, config: TrainConfig) -> dict[str, Any]:
+def claim(file: Location, config: "TrainConfig") -> dict[str, Any]:
     """Make the output belong to this recipe; return its record.
 
     Raises:

@@ -20,7 +20,7 @@ from pipelines.masks import ignore_value
 from pipelines.report.pictures import class_colours, open_grey, shrink
 from sed import SED
 from sed.metrics import ConfusionMatrix
-from sed.resize import resize_shortest_edge
+from sed.shortest_edge import resize_shortest_edge
 
 logger = logging.getLogger(__name__)
 

@@ -21,13 +21,8 @@ from sed.embeddings import EmbeddingCache
 from sed.encoder import Essence, Features, ImageEncoder, build_towers
 from sed.photo import to_rgb, upright
 from sed.rejection import Rejection
-from sed.resize import (
-    check_pixels,
-    fit_shortest_edge,
-    fit_square,
-    resize_shortest_edge,
-    to_model_input,
-)
+from sed.resize import check_pixels, fit_shortest_edge, fit_square, to_model_input
+from sed.shortest_edge import resize_shortest_edge
 from sed.text import PROMPTS, TextEncoder
 from sed.uncertainty import Uncertainty, measure
 from sed.upsample import label_map

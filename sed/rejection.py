@@ -10,10 +10,10 @@ Shapes: N classes of one image that are still there, H W cells.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor  # takes seconds to import, and reading a policy needs none of it
 
 NUM_LEVELS = 3
 
@@ -31,7 +31,7 @@ class Policy(Protocol):
         """Say whether the rule can reject anything at this level (0, 1 or 2)."""
         ...
 
-    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+    def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Return keep_N, true for the classes that go on."""
         ...
 
@@ -52,11 +52,11 @@ class TopK:
         """Every level."""
         return True
 
-    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+    def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Keep a class that is among the best of any pixel; equal scores stay together."""
         best = self.classes[level % len(self.classes)]
         if best >= len(logits_NHW):
-            return torch.ones(len(logits_NHW), dtype=torch.bool, device=logits_NHW.device)
+            return logits_NHW.new_ones(len(logits_NHW)).bool()
         scores_NL = logits_NHW.flatten(1)
         last_L = scores_NL.topk(best, dim=0).values[-1]
         return (scores_NL >= last_L).any(dim=1)
@@ -82,7 +82,7 @@ class Threshold:
         """Every level."""
         return True
 
-    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+    def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Keep classes over the threshold; the best class of an image always stays."""
         best_N = logits_NHW.flatten(1).amax(dim=1).float()
         probability = self.probabilities[level % len(self.probabilities)]
@@ -107,11 +107,11 @@ class Fixed:
         """Before the first decoder block only."""
         return level == 0
 
-    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+    def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Keep exactly this many classes; of equal ones those listed first."""
         best_N = logits_NHW.flatten(1).amax(dim=1)
         order_N = best_N.sort(descending=True, stable=True).indices
-        keep_N = torch.zeros(len(best_N), dtype=torch.bool, device=best_N.device)
+        keep_N = best_N.new_zeros(len(best_N)).bool()
         keep_N[order_N[: self.classes]] = True
         return keep_N
 
@@ -148,8 +148,10 @@ class Rejection:
         """Say whether anything can be rejected at this level (0, 1 or 2)."""
         return any(policy.acts_at(level) for policy in self.policies)
 
-    def keep(self, logits_NHW: Tensor, level: int) -> Tensor:
+    def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Return keep_N, true for the classes that every policy keeps."""
+        import torch
+
         kept_N = torch.arange(len(logits_NHW), device=logits_NHW.device)
         for policy in self.policies:
             if policy.acts_at(level):

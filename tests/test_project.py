@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sed", "pipelines", "jobs")
+JOBS = ("benchmark", "demo", "evaluate", "export", "label", "prepare", "sweep", "train", "verify")
 FOLDERS = {*PACKAGES, "tests", ".ci", ".github"}
 
 
@@ -64,6 +65,58 @@ def test_sed_imports_without_the_cluster():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+HEAVY = {"torch", "open_clip", "ray", "mlflow", "matplotlib", "optuna", "pandas", "transformers"}
+"""Libraries that take a second or more to import: nobody waits for them to read a sentence."""
+
+
+def run_and_name_the_heavy(command, *flags):
+    """Run a job in a process of its own; return its exit status, and what it imported of HEAVY."""
+    code = f"""if True:
+        import runpy, sys
+        sys.argv[1:] = {list(map(str, flags))!r}
+        try:
+            runpy.run_module({command!r}, run_name="__main__")
+        except SystemExit as end:
+            print(end.code or 0, *({HEAVY!r} & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    status, *found = done.stdout.splitlines()[-1].split()
+    return int(status), found
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_help_needs_no_heavy_library(name):
+    assert run_and_name_the_heavy(f"jobs.{name}", "--help") == (0, [])
+
+
+OUT = ("--output", "/nowhere/out")
+
+
+@pytest.mark.parametrize(
+    ("job", "flags"),
+    [
+        ("label", ("--images", "/nowhere", "--classes", "a", *OUT)),
+        ("label", ("--images", ROOT, "--vocabulary", "ade1", *OUT)),
+        ("label", ("--images", ROOT, "--classes", "a", "--rejection", "topk:x", *OUT)),
+        ("evaluate", ("--dataset", "folder=/nowhere")),
+        ("evaluate", ("--dataset", "scenes", "--rejection", "topk:x")),
+        ("sweep", ("--dataset", "folder=/nowhere", *OUT)),
+        ("sweep", ("--dataset", "scenes", "--trials", "0", *OUT)),
+        ("train", ("--dataset", "folder=/nowhere", *OUT)),
+        ("train", ("--dataset", "scenes", "--workers", "x", *OUT)),
+        ("benchmark", ("--rejection", "topk:x")),
+        ("demo", ("--rejection", "topk:x", *OUT)),
+        ("prepare", ("folder", "--source", "/nowhere", *OUT)),
+        ("verify", ("--labels", "/nowhere", "--images", ROOT)),
+        ("export", ("--labels", "/nowhere", "--format", "coco", *OUT)),
+    ],
+)
+def test_what_is_wrong_by_itself_is_refused_before_a_heavy_library_is_loaded(job, flags):
+    assert run_and_name_the_heavy(f"jobs.{job}", *flags) == (2, [])
 
 
 def test_the_pins_name_no_address(pins):

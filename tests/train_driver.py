@@ -9,10 +9,11 @@ import ray
 import ray.train
 import torch
 
+from pipelines.crew import Crew
 from pipelines.finetune import FinetuneConfig, LabelledObjective
 from pipelines.journal import Tracker
 from pipelines.storage import locate
-from pipelines.train import Crew, train
+from pipelines.train import train
 from pipelines.worker import Setup, Upkeep
 from tests.drawn_pieces import CLASSES
 from tests.machines import set_environment

@@ -23,7 +23,7 @@ from pipelines.masks import ignore_value
 from pipelines.report.pictures import to_jpeg
 from sed.metrics import check_labels
 from sed.photo import to_rgb, upright
-from sed.resize import resize_shortest_edge
+from sed.shortest_edge import resize_shortest_edge
 
 THUMBNAIL = 360
 """Longer side of a picture of a report, in pixels."""

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from pipelines import rows
@@ -169,6 +167,9 @@ def reduce(image: bytes, mask_HW: np.ndarray, short_side: int) -> tuple[bytes, n
     As the published protocol does it: bilinear without a low-pass, the nearest pixel of the mask,
     and the image is a JPEG again.
     """
+    import torch  # takes seconds, and only the pairs that are reduced need it
+    import torch.nn.functional as F
+
     old_height, old_width = mask_HW.shape
     scale = short_side / min(old_width, old_height)
     height, width = round(old_height * scale), round(old_width * scale)

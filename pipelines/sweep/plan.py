@@ -5,18 +5,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
-
-from pipelines.cluster import Pool, choose_pool
 from pipelines.datasets import Labelled
 from pipelines.outputs import another
 from pipelines.plan import check_gpus
 from pipelines.storage import Location, locate
 from pipelines.sweep.question import Question
-from pipelines.sweep.search import Search, listed
 from pipelines.sweep.space import Space, default_space
+
+if TYPE_CHECKING:
+    # Ray and Optuna take seconds: they are imported after what the flags say is checked.
+    from pipelines.cluster import Pool
+    from pipelines.sweep.search import Search
 
 STATE_FILE = "state.json"
 """Whose output this is; written before the first trial."""
@@ -52,7 +53,7 @@ class SweepConfig:
     space: Space | None = None
     """Policies to try; None: a default."""
 
-    search: Search = "optuna"
+    search: "Search" = "optuna"
     """How policies are chosen."""
 
     trials: int = 24
@@ -86,8 +87,12 @@ class SweepConfig:
             raise ValueError(f"--seed cannot be negative, got {self.seed}")
         check_gpus(self.gpus_per_trial, "--gpus-per-trial")
 
-    def pool(self) -> Pool:
+    def pool(self) -> "Pool":
         """Fit the trials to the cluster this process is connected to."""
+        import ray
+
+        from pipelines.cluster import Pool, choose_pool
+
         cpus = int(ray.cluster_resources().get("CPU", 1))
         wanted = self.concurrency
         pool = choose_pool(wanted, self.gpus_per_trial, num_tasks=self.trials)
@@ -129,6 +134,8 @@ def make_plan(config: SweepConfig, data: Labelled, question: Question, model_id:
         ValueError: A grid is too large, or the output holds something else.
         OSError: The output cannot be reached.
     """
+    from pipelines.sweep.search import listed
+
     names = len(question.names)
     space = config.space or default_space(names)
     known = listed(space, config.search, trials=config.trials, seed=config.seed, num_names=names)

@@ -24,7 +24,8 @@ from pipelines.cluster import Pool
 from pipelines.datasets import Labelled
 from pipelines.evaluate import decode_image, decode_mask
 from pipelines.labeller import LoadModel, use_threads
-from sed.resize import resize_shortest_edge, to_model_input
+from sed.resize import to_model_input
+from sed.shortest_edge import resize_shortest_edge
 
 Row = dict[str, Any]
 

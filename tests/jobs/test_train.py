@@ -9,8 +9,8 @@ import pytest
 import sed
 from jobs.train import Args, main
 from pipelines import scenes
+from pipelines.crew import Crew
 from pipelines.outputs import DONE, write_run
-from pipelines.train import Crew
 from tests.pipelines.labelled_scenes import RUN, write_output
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.images import ImageError, decode
 from sed.photo import to_8_bit
-from sed.resize import resize_shortest_edge
+from sed.shortest_edge import resize_shortest_edge
 from tests.fakes import encoded, halves, plain_image
 
 

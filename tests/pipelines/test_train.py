@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from pipelines.checkpoints import Store
+from pipelines.crew import Crew
 from pipelines.curriculum import Curriculum
 from pipelines.datasets import load
 from pipelines.scenes_recipe import ScenesConfig
 from pipelines.storage import locate
-from pipelines.train import Crew, train
+from pipelines.train import train
 from pipelines.worker import Setup, Upkeep
 from sed import load_model
 

@@ -11,7 +11,8 @@ from sed.cost_map import CostMap, cosine_scores
 from sed.decoder import Decoder, DecoderBlock, Fuse, Pairs, SpatialMix
 from sed.loss import level_losses
 from sed.rejection import Rejection, TopK
-from sed.resize import fit_square, resize_shortest_edge, to_model_input
+from sed.resize import fit_square, to_model_input
+from sed.shortest_edge import resize_shortest_edge
 from tests.sed.official import fill
 
 pytestmark = pytest.mark.weights

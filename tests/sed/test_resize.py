@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sed.resize import enlarge, enlarges, fit_shortest_edge, resize_shortest_edge
+from sed.resize import enlarge, fit_shortest_edge
+from sed.shortest_edge import enlarges, resize_shortest_edge
 
 
 def noise(width, height):
