@@ -102,26 +102,41 @@ class Args(SessionArgs):
     plot: str | None = None
     """PNG file to write with the memory of the label job over its images."""
 
+    decode: bool = False
+    """Measure instead what an image takes of a CPU core besides the model, at 0.3, 2 and 12
+    megapixels: to decode it, and to describe its labels. Says how many cores a GPU needs."""
+
+    model_ms: float = 8.0
+    """With --decode: milliseconds that the model on a GPU takes for an image."""
+
 
 def main(args: Args) -> None:
-    """Measure case after case, and say what was found."""
+    """Check the flags, measure what they ask for, and say what was found."""
     with checking_input():
         check(args)
         mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
         policies = (tracking.resolve_rejection(one, mlflow_uri) for one in args.rejection)
         resolved = tuple(str(sed.Rejection.parse(policy)) for policy in policies)
         model = tracking.resolve_model(args.model, mlflow_uri)
-        from pipelines.benchmark import RANDOM, measure_in_subprocess
+        from pipelines.benchmark import RANDOM
 
         plan = cases(replace(args, rejection=resolved))
         if model not in RANDOM:
             sed.check_source(model)
     if args.suite:
         measure_suite(args, model, mlflow_uri)
-        return
-    if args.pipeline:
+    elif args.pipeline:
         measure_pipeline(args, plan[0], model, mlflow_uri)
-        return
+    elif args.decode:
+        measure_decoding(args, model, mlflow_uri)
+    else:
+        measure_cases(args, plan, model, mlflow_uri)
+
+
+def measure_cases(args: Args, plan: "Sequence[Case]", model: str, mlflow_uri: str) -> None:
+    """Measure case after case, each in a process of its own."""
+    from pipelines.benchmark import measure_in_subprocess
+
     facts = environment(args)
     say(", ".join(f"{name}: {value}" for name, value in facts.items()))
     say(HEADER)
@@ -214,6 +229,29 @@ def measure_pipeline(args: Args, case: "Case", model: str, mlflow_uri: str) -> N
     finish(facts | asdict(found) | {"ratio": found.ratio, "run_id": run.id}, as_json=args.json)
 
 
+def measure_decoding(args: Args, model: str, mlflow_uri: str) -> None:
+    """Measure what an image takes of a core besides the model."""
+    from pipelines import cpu_work
+    from pipelines.benchmark import RANDOM
+
+    config = RANDOM[model]() if model in RANDOM else sed.source_config(model)
+    facts = environment(args)
+    say(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    found = cpu_work.measure(config, repeats=args.repeats)
+    for text in cpu_work.table(found, args.model_ms / 1000):
+        say(text)
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts)
+        for one in found:
+            figures = {
+                "decode_seconds": one.decode_seconds,
+                "describe_seconds": one.describe_seconds,
+            }
+            run.metrics({f"{one.width}x{one.height}/{name}": x for name, x in figures.items()})
+    sizes = [asdict(one) | {"cores": one.cores(args.model_ms / 1000)} for one in found]
+    finish(facts | {"run_id": run.id, "sizes": sizes}, as_json=args.json)
+
+
 def sentence(found: "Throughput") -> str:
     """Return what was found of a label job."""
     speed = (
@@ -270,6 +308,8 @@ def check(args: Args) -> None:
     ]:
         if not values:
             raise ValueError(f"--{name} needs at least one value")
+    if args.model_ms <= 0:
+        raise ValueError(f"--model-ms must be more than 0, got {args.model_ms:g}")
     for name, number in (("warmup", args.warmup), ("stand-in-ms", args.stand_in_ms)):
         if number < 0:
             raise ValueError(f"--{name} cannot be negative, got {number}")
@@ -291,8 +331,10 @@ def check_device(args: Args) -> None:
 
 def check_suite(args: Args) -> None:
     """Require one thing to measure, and a place for the table."""
-    if args.suite and args.pipeline:
-        raise ValueError("--suite and --pipeline measure different things: choose one")
+    asked = [name for name in ("suite", "pipeline", "decode") if getattr(args, name)]
+    if len(asked) > 1:
+        flags = " and ".join(f"--{name}" for name in asked)
+        raise ValueError(f"{flags} measure different things: choose one")
     if args.suite and Path(args.output).exists() and not Path(args.output).is_dir():
         raise ValueError(f"--output is a folder, got the file {args.output!r}")
 

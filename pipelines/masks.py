@@ -14,6 +14,9 @@ from pycocotools import mask as coco
 IGNORE_8_BIT = 255
 IGNORE_16_BIT = 65535
 
+TILE = 128
+"""Pixels a side that are transposed at a time: in the nearest cache, six times as fast."""
+
 PNG_LEVEL = 3
 """Of zlib: twice as fast as its default of 6, for files up to a third larger."""
 
@@ -55,11 +58,11 @@ def segments(
         One record for each class that has a pixel, in the order of `classes`.
     """
     # All classes in one pass: down the columns, the map is cut where its value changes.
-    flat = labels_HW.T.ravel()
+    flat = down_the_columns(labels_HW)
     starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
     lengths = np.diff(starts, append=flat.size)
     values = flat[starts]
-    sums = np.add.reduceat(confidence_HW.T.ravel(), starts, dtype=np.float64)
+    sums = np.add.reduceat(down_the_columns(confidence_HW), starts, dtype=np.float64)
     found = []
     for index in np.unique(values[values < len(classes)]).tolist():
         own = values == index
@@ -74,6 +77,17 @@ def segments(
         }
         found.append(segment)
     return found
+
+
+def down_the_columns(map_HW: np.ndarray) -> np.ndarray:
+    """Return the values of a map column by column, as COCO counts pixels."""
+    height, width = map_HW.shape
+    columns_WH = np.empty((width, height), map_HW.dtype)
+    for y in range(0, height, TILE):
+        for x in range(0, width, TILE):
+            tile = slice(y, y + TILE), slice(x, x + TILE)
+            columns_WH[tile[::-1]] = map_HW[tile].T
+    return columns_WH.ravel()
 
 
 def run_lengths(starts: np.ndarray, lengths: np.ndarray, size: int) -> list[int]:

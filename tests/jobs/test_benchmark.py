@@ -5,7 +5,7 @@ import pytest
 
 from jobs import benchmark
 from jobs.benchmark import Args, cases
-from pipelines import suite
+from pipelines import cpu_work, suite
 from sed import SED, save_model
 from sed.config import nano
 
@@ -32,6 +32,8 @@ def checkpoint(tmp_path_factory):
         ),
         ({"pipeline": True, "plot": "/tmp"}, "--plot is a file in a folder that exists"),
         ({"suite": True, "pipeline": True}, "--suite and --pipeline measure different things"),
+        ({"decode": True, "pipeline": True}, "--pipeline and --decode measure different things"),
+        ({"decode": True, "model_ms": 0.0}, "--model-ms must be more than 0"),
         ({"suite": True, "output": __file__}, "--output is a folder, got the file"),
     ],
 )
@@ -101,3 +103,19 @@ def test_the_suite_writes_its_table_as_json_and_as_a_picture(
     said = capsys.readouterr().out
     assert "goal <= 100: met" in said
     assert "1 of 1 goals met" in said
+
+
+def test_the_work_of_a_core_is_measured_at_three_sizes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cpu_work, "SIZES", ((64, 48), (160, 120), (400, 300)))
+    monkeypatch.setattr(cpu_work, "DRAWN_SIDE", 64)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    benchmark.main(Args(decode=True, model_ms=2.0, mlflow_uri=uri, repeats=1, json=True))
+    *lines, last = capsys.readouterr().out.strip().split("\n")
+    sizes = json.loads(last)["sizes"]
+    assert [(one["width"], one["height"]) for one in sizes] == list(cpu_work.SIZES)
+    for one in sizes:
+        assert one["decode_seconds"] > 0 < one["describe_seconds"]
+        assert one["cores"] == (one["decode_seconds"] + one["describe_seconds"]) / 0.002
+    assert sizes[0]["kilobytes"] < sizes[1]["kilobytes"] < sizes[2]["kilobytes"]
+    assert "cores for 2 ms" in lines[-4]
+    assert len(lines[-4:]) == len(sizes) + 1

@@ -555,3 +555,11 @@ def test_a_plan_knows_what_is_there(photos, tmp_path, random_checkpoint):
         job.plan(workers=0)
     with pytest.raises(ValueError, match="--gpus-per-worker"):
         job.plan(gpus_per_worker=1.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (128, 128), (257, 130)])
+def test_pixels_are_counted_down_the_columns(shape):
+    map_HW = np.random.default_rng(0).integers(0, 9, shape, dtype=np.int32)
+    found = masks.down_the_columns(map_HW)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, map_HW.T.ravel())
