@@ -120,6 +120,20 @@ def test_a_training_whose_worker_is_killed_equals_an_undisturbed_one(
     assert_equal(training, undisturbed, tmp_path)
 
 
+def test_a_training_whose_node_is_killed_goes_on_on_another(tmp_path, undisturbed):
+    with machines(num_cpus=1) as ray:  # too small for both workers
+        ray.add_node(num_cpus=4)
+        training = Training(ray.address, tmp_path)
+        process = training.start()
+        workers = training.wait_until_held(process)
+        ray.kill_node()
+        ray.add_node(num_cpus=4)
+        training.go.touch()
+        training.finish(process)
+    assert len({pid for pid, *_ in training.steps()} - set(workers)) == 2
+    assert_equal(training, undisturbed, tmp_path)
+
+
 def test_a_training_into_a_bucket_whose_driver_is_killed_equals_an_undisturbed_one(
     address, tmp_path, s3_bucket, undisturbed
 ):
