@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -41,7 +41,33 @@ class SessionArgs:
 def parse(args_type: type[Args]) -> Args:
     """Read the command line into `args_type`; a wrong flag ends the program with status 2."""
     start_logging()
-    return tyro.cli(args_type)
+    parsed = tyro.cli(in_words(args_type), config=(tyro.conf.DisallowNone,))
+    return args_type(**{field.name: getattr(parsed, field.name) for field in fields(args_type)})
+
+
+def in_words(args_type: type[Args]) -> type[Args]:
+    """Return a subclass whose help says of what may be left out that it is optional.
+
+    Left to itself it would say "default: None" there, or "default: " and nothing.
+    """
+    hints = get_type_hints(args_type, include_extras=True)
+    optional = tyro.conf.arg(help_behavior_hint="(optional)")
+    repeatable = tyro.conf.UseAppendAction  # says so itself
+    changed = {
+        field.name: Annotated[hints[field.name], optional]
+        for field in fields(args_type)
+        if field.default in (None, ()) and repeatable not in metadata(hints[field.name])
+    }
+    kept = {"__annotations__": changed, "__doc__": args_type.__doc__}
+    defaults = {field.name: field.default for field in fields(args_type) if field.name in changed}
+    module = {"__module__": args_type.__module__}
+    made: Any = type(args_type.__qualname__, (args_type,), kept | defaults | module)
+    return dataclass(frozen=True, kw_only=True)(made)
+
+
+def metadata(hint: object) -> tuple[object, ...]:
+    """Return what is annotated beside a type."""
+    return getattr(hint, "__metadata__", ())
 
 
 def start_logging() -> None:

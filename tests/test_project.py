@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs import label, session
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sed", "pipelines", "jobs")
 JOBS = ("benchmark", "demo", "evaluate", "export", "label", "prepare", "sweep", "train", "verify")
@@ -91,6 +93,23 @@ def run_and_name_the_heavy(command, *flags):
 @pytest.mark.parametrize("name", JOBS)
 def test_help_needs_no_heavy_library(name):
     assert run_and_name_the_heavy(f"jobs.{name}", "--help") == (0, [])
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_help_says_in_words_what_may_be_left_out(name, monkeypatch, capsys):
+    job = importlib.import_module(f"jobs.{name}")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        session.parse(job.Args)
+    said = capsys.readouterr().out
+    assert re.search(r"--mlflow-uri STR .*\(optional\)", said, re.DOTALL)
+    assert "None" not in said
+    assert "(default: )" not in said
+
+
+def test_what_is_left_out_has_its_default(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["label", "--output", "out", "--classes", "a", "b, c"])
+    assert session.parse(label.Args) == label.Args(output="out", classes=("a", "b, c"))
 
 
 OUT = ("--output", "/nowhere/out")
