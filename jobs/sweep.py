@@ -160,16 +160,13 @@ def parameters(args: Args) -> dict[str, object]:
 
 def describe(result: dict[str, Any], output: str) -> None:
     """Say what was found and where it is."""
-    from pipelines.sweep.results import sentence, table
+    from pipelines.sweep.results import doubt, gain_sentence, sentence, table
 
     for line in table(result):
         say(line)
-    say(sentence(result))
-    if gain := result["gain"]:
-        say(
-            "Against the best single K, {single_k}: {policy} is as accurate and {by_decoder:.2f} "
-            "times as fast in the decoder, {by_whole:.2f} times as a whole".format(**gain)
-        )
+    for words in (sentence(result), doubt(result), gain_sentence(result)):
+        if words is not None:
+            say(words)
     if result["chosen"] is not None:
         say(f"For other jobs: --rejection {output}/rejection.json")
     say(f"Report: {output}/index.html")

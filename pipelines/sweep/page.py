@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines.sweep.results import complete, named, sentence
+from pipelines.sweep.results import complete, doubt, named, sentence
 from pipelines.sweep.trial import Report
 
 WIDTH, HEIGHT = 560, 360
@@ -75,7 +75,7 @@ def render(result: Mapping[str, Any]) -> str:
         charts=charts,
         chosen=None if result["chosen"] is None else named(result, [result["chosen"]])[0],
         unrejected=named(result, ["none"])[0],
-        sentence=sentence(result),
+        sentence=". ".join(filter(None, (sentence(result), doubt(result)))),
         width=WIDTH,
         height=HEIGHT,
         box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),

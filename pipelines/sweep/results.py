@@ -14,6 +14,13 @@ FORMAT = "sed-sweep-1"
 
 PACKAGES = ("torch", "ray", "optuna")
 
+FEW_IMAGES = 32
+"""Fewer cannot tell policies apart: it is what a trial sees before the first comparison."""
+
+CLOCK_NOISE = 0.05
+"""Speeds that differ by no more count as equal: times are those of two batches, each the fastest of
+three runs, and come out some percent apart again on a machine that does other work."""
+
 
 def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[str, Any]:
     """Return all that is to be said: what was found, for what, and which policy is chosen."""
@@ -115,5 +122,43 @@ def sentence(result: Mapping[str, Any]) -> str:
     faster = none["alone_decoder_seconds"] / one["alone_decoder_seconds"]
     return (
         f"Chosen: {one['rejection']}, {one['drop_points']:.2f} points of mIoU lost against none "
-        f"({one['drop_low']:.2f} to {one['drop_high']:.2f}), the decoder {faster:.1f} times as fast"
+        f"({one['drop_low']:.2f} to {one['drop_high']:.2f}), the decoder {speed(faster)}"
     )
+
+
+def doubt(result: Mapping[str, Any]) -> str | None:
+    """Say in a sentence why the choice may be an accident of these images; None if it is none."""
+    if result["chosen"] is None:
+        return None
+    (one,) = named(result, [result["chosen"]])
+    low, high, allowed = one["drop_low"], one["drop_high"], result["max_miou_drop"]
+    reasons = []
+    if result["images"] < FEW_IMAGES:
+        reasons.append(f"only {result['images']} images were measured")
+    if high > allowed and high - low > allowed:
+        reasons.append(
+            f"its loss is only known to be between {low:.2f} and {high:.2f} points, and "
+            f"{allowed:g} are allowed"
+        )
+    if not reasons:
+        return None
+    return f"The choice may be an accident: {', and '.join(reasons)}; sweep on more images"
+
+
+def gain_sentence(result: Mapping[str, Any]) -> str | None:
+    """Return in words what was found beside the single Ks of the paper; None if none was tried."""
+    gain = result["gain"]
+    if not gain:
+        return None
+    beginning = f"Against the best single K, {gain['single_k']}:"
+    if gain["policy"] == gain["single_k"]:
+        return f"{beginning} no policy is as accurate and faster"
+    return (
+        f"{beginning} {gain['policy']} is as accurate and {speed(gain['by_decoder'])} in the "
+        f"decoder, {speed(gain['by_whole'])} as a whole"
+    )
+
+
+def speed(ratio: float) -> str:
+    """Return a ratio of speeds in words; one within the noise of the clock is none."""
+    return "equally fast" if abs(ratio - 1) <= CLOCK_NOISE else f"{ratio:.2f} times as fast"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines.sweep.page import decades, render, steps
 from pipelines.sweep.picture import draw
-from pipelines.sweep.results import sentence, table
+from pipelines.sweep.results import doubt, gain_sentence, sentence, table
 
 
 def trial(name, cost, miou, *, images=64, reference=False):
@@ -99,3 +99,37 @@ def test_axes_have_round_numbers():
     assert decades([0.03, 0.9]) == [0.05, 0.1, 0.2, 0.5]
     assert steps(70.2, 79.1) == [72, 74, 76, 78]
     assert steps(80, 80) == [80]
+
+
+def choice(low, high, *, images=64, allowed=0.2):
+    """A result whose chosen policy loses between so many points."""
+    found = result() | {"max_miou_drop": allowed}
+    for one in found["trials"]:
+        if one["rejection"] == found["chosen"]:
+            one |= {"drop_low": low, "drop_high": high}
+    return found | {"images": images}
+
+
+def test_a_choice_within_the_noise_is_said_to_be_one():
+    assert "known to be between -0.45 and 0.55 points, and 0.2 are allowed" in doubt(result())
+    assert "The choice may be an accident" in render(result())
+    assert doubt(choice(0.0, 0.1)) is None
+    assert doubt(choice(-2.0, 0.1)) is None  # wide, but all of it is allowed
+    assert "only 3 images were measured; sweep on more" in doubt(choice(0.0, 0.1, images=3))
+    assert doubt(result() | {"chosen": None, "images": 3}) is None
+
+
+def gain(policy, by_decoder, by_whole):
+    found = {"single_k": "topk:2", "policy": policy, "by_decoder": by_decoder}
+    return gain_sentence({"gain": found | {"by_whole": by_whole, "by_cost": 1.0}})
+
+
+def test_speeds_within_the_noise_of_the_clock_are_equal():
+    assert gain("fixed:9", 1.02, 0.99) == (
+        "Against the best single K, topk:2: fixed:9 is as accurate and equally fast in the "
+        "decoder, equally fast as a whole"
+    )
+    assert "1.88 times as fast in the decoder, 1.60 times as fast as" in gain("prob:0.9", 1.88, 1.6)
+    assert "no policy is as accurate and faster" in gain("topk:2", 1.0, 1.0)
+    assert gain_sentence({"gain": None}) is None
+    assert "the decoder equally fast" in sentence(result() | {"chosen": "none"})
