@@ -80,7 +80,7 @@ def main(args: Args) -> None:
 
         run = label(plan, connect=session.connect, tracking_uri=uri, experiment=args.experiment)
     result = summary(run, resumed=plan.earlier is not None)
-    describe(result)
+    describe(result, nothing_left=plan.is_done)
     session.finish(result, as_json=args.json)
 
 
@@ -141,12 +141,16 @@ def summary(run: dict[str, Any], *, resumed: bool) -> dict[str, Any]:
     }
 
 
-def describe(result: dict[str, Any]) -> None:
-    """Say in a few lines what was done and where it is."""
-    session.say(
+def describe(result: dict[str, Any], *, nothing_left: bool = False) -> None:
+    """Say in a few lines what was done, now or before, and where it is."""
+    counts = (
         "{labelled} of {inputs} images labelled, {errors} in errors/, {skipped} other objects "
-        "skipped; {images_per_second} images/s".format(**result)
+        "skipped".format(**result)
     )
+    if nothing_left:
+        session.say(f"Nothing was left to do; done before: {counts}")
+    else:
+        session.say("{}; {images_per_second} images/s".format(counts, **result))
     session.say("Labels: {output}".format(**result))
     session.say("Report: {report}".format(**result))
     if result["mlflow_run_id"]:

@@ -131,6 +131,8 @@ def report(
         "validation": validation,
         "best": trained.best and {"steps": trained.best.step, "mIoU": trained.best.score},
     }
+    if not trained.steps:
+        say(f"Nothing was left to do: all {plan.config.max_steps} steps were taken before")
     say(f"Trained model: {result['model']}")
     for row in validation:
         score = "nothing to compare" if row["mIoU"] is None else f"mIoU {row['mIoU']:.2f}"

@@ -39,6 +39,9 @@ class Trained:
     best: Saved | None
     """The checkpoint with the highest mIoU, where that was measured."""
 
+    steps: int
+    """Steps that this start took; 0 where an earlier one had taken all."""
+
 
 def train(setup: Setup, crew: Crew) -> Trained:
     """Train to the end, from the newest checkpoint under the output if there is one.
@@ -58,7 +61,9 @@ def train(setup: Setup, crew: Crew) -> Trained:
     best = store.best()
     if best is not None:
         publish(best, setup.output.at(BEST_FILE))
-    return Trained(publish(newest, setup.output.at(MODEL_FILE)), newest, best)
+    return Trained(
+        publish(newest, setup.output.at(MODEL_FILE)), newest, best, newest.step - first_step
+    )
 
 
 def publish(saved: Saved, place: Location) -> Path:

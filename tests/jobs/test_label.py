@@ -171,6 +171,8 @@ def test_a_bucket_is_labelled_into_a_bucket(s3_bucket, tmp_path, random_checkpoi
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout.splitlines()[-1]) == result | {"resumed": True}
     assert "Started a local Ray" not in again.stderr
+    assert "Nothing was left to do; done before: 9 of 10 images labelled" in again.stdout
+    assert "images/s" not in again.stdout
     assert objects(s3_bucket) == before
 
     other = run_job(*flags, "--rejection", "fixed:1")

@@ -158,7 +158,9 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
     assert picture.path.endswith("step-0000003.png")
 
     main(asked)  # complete: nothing is trained again, nor registered
-    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr().out.splitlines()
+    assert "Nothing was left to do: all 3 steps were taken before" in said
+    again = json.loads(said[-1])
     same = ("validation", "run_id", "registered")
     assert [again[name] for name in same] == [found[name] for name in same]
     cannot_register(asked, capsys)

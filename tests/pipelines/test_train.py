@@ -33,6 +33,7 @@ def test_a_training_on_scenes_goes_on_from_its_newest_checkpoint(local_ray, tmp_
         validation=[load("scenes", limit=2)],
     )
     first = train(setup, Crew())
+    assert first.steps == 2
     straight = load_model(first.path).state_dict()
     assert first.last.facts["validation"][0]["images"] == 2
     store = Store(output.at("checkpoints"))
@@ -40,6 +41,7 @@ def test_a_training_on_scenes_goes_on_from_its_newest_checkpoint(local_ray, tmp_
     store.newest().place.remove()
     output.at("model.safetensors").remove()
     again = train(setup, Crew())
+    assert again.steps == 1
     for name, tensor in load_model(again.path).state_dict().items():
         torch.testing.assert_close(tensor, straight[name], atol=1e-6, rtol=1e-5)
     assert again.last.facts["losses"] == first.last.facts["losses"]
