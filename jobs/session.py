@@ -17,6 +17,12 @@ import tyro
 
 logger = logging.getLogger("jobs")
 
+OF_NO_USE = {
+    "ray._private.authentication.authentication_token_setup": "Token authentication is enabled for",
+    "ray.data._internal.progress": "Progress bars disabled.",
+}
+"""Messages of Ray that say only that its default or our setting holds: logger and first words."""
+
 Args = TypeVar("Args", bound="SessionArgs")
 
 IDLE_MILLISECONDS = 600_000
@@ -91,14 +97,17 @@ def checking_input() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def connect(num_cpus: int | None = None) -> None:
+def connect(num_cpus: int | None = None, runtime_env: dict[str, Any] | None = None) -> None:
     """Join the cluster this job was started in (RAY_ADDRESS), else start a local one.
 
     Args:
         num_cpus: Logical CPUs of a local Ray; ignored when a cluster is joined.
+        runtime_env: What the workers of a local Ray are started with; ignored likewise.
     """
     import ray
 
+    for name, beginning in OF_NO_USE.items():
+        leave_out(name, beginning)
     if ray.is_initialized():
         return
     if os.environ.get("RAY_ADDRESS"):
@@ -109,8 +118,14 @@ def connect(num_cpus: int | None = None) -> None:
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=True,
+            runtime_env=runtime_env,
             _system_config={"idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS},
         )
+
+
+def leave_out(name: str, beginning: str) -> None:
+    """Keep one message out of the log: the one of this logger that begins so."""
+    logging.getLogger(name).addFilter(lambda record: not str(record.msg).startswith(beginning))
 
 
 def say(text: str) -> None:

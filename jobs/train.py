@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+from jobs.session import SessionArgs, checking_input, connect, finish, leave_out, parse, say
 from pipelines.train_flags import TrainFlags
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def main(args: Args) -> None:
 
     started = time.monotonic()
     # A worker and what reads for it need more than two logical CPUs.
-    connect(None if plan.source is None else max(4, os.cpu_count() or 4))
+    cpus = None if plan.source is None else max(4, os.cpu_count() or 4)
+    connect(cpus, {"worker_process_setup_hook": leave_out_watcher})
     run_id = begin_run(args, plan)
     trained = train(make_setup(args, plan, run_id), plan.crew)
     version = finish_run(args, plan, run_id, trained)
@@ -58,6 +59,16 @@ def main(args: Args) -> None:
             "same command tries it again\n"
         )
         raise SystemExit(1)
+
+
+def leave_out_watcher() -> None:
+    """Keep out of a worker's log that Ray Train asks a dashboard that a local Ray does not have.
+
+    It would say so every second, of an actor that removes what a killed training leaves behind: a
+    local Ray ends with the training.
+    """
+    watcher = "ray.train.v2._internal.execution.controller.placement_group_cleaner"
+    leave_out(watcher, "Failed to query Ray Train Controller actor state.")
 
 
 def make_setup(args: Args, plan: "Plan", run_id: str | None) -> "Setup":

@@ -3,6 +3,7 @@
 Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and in errors/.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,6 +113,7 @@ def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
     import ray
 
     names = ray.data.from_arrow(pa.table({"part": parts}))
+    names.context.enable_progress_bars = sys.stdout.isatty()
     names = names.repartition(target_num_rows_per_block=1, strict=True)
     yield from names.map_batches(check, batch_size=1, batch_format="pyarrow").iter_rows()
 

@@ -1,6 +1,7 @@
 """The repository itself: versions agree, modules import, pins fit everybody, the root is tidy."""
 
 import importlib
+import logging
 import pkgutil
 import re
 import subprocess
@@ -110,6 +111,14 @@ def test_help_says_in_words_what_may_be_left_out(name, monkeypatch, capsys):
 def test_what_is_left_out_has_its_default(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["label", "--output", "out", "--classes", "a", "b, c"])
     assert session.parse(label.Args) == label.Args(output="out", classes=("a", "b, c"))
+
+
+def test_only_the_one_message_is_left_out_of_a_log(caplog):
+    session.leave_out("ray.some.module", "Progress bars disabled.")
+    logger = logging.getLogger("ray.some.module")
+    logger.warning("Progress bars disabled. To enable, set ...")
+    logger.warning("the disk is full")
+    assert caplog.messages == ["the disk is full"]
 
 
 OUT = ("--output", "/nowhere/out")
