@@ -43,13 +43,14 @@ def write_report(
         labels: From `summarise`.
         classes: Name of each class index.
         run: What run.json says; what the page does not know is left out.
-        rare_classes: Classes that the fewest images show, to show an image of each.
+        rare_classes: Classes that the fewest images show, to show an image of each; at most a third
+            of those that occur.
 
     Returns:
         Where the page is.
     """
     errors = read_errors(output)
-    panels = make_panels(output, labels, rare_classes)
+    panels = make_panels(output, labels, classes, rare_classes)
     page = output.at(*PAGE)
     page.write(render(labels, errors, panels, classes=classes, run=run).encode())
     return page

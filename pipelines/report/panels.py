@@ -4,8 +4,9 @@ Shapes: H W pixels, N classes.
 """
 
 import posixpath
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,18 @@ MIN_NAMED = 0.02
 
 MAX_NAMED = 6
 MAX_LEGEND = 10
+
+TAG_HEIGHT = 0.1
+"""Of a name on a picture, as a share of the width of the picture."""
+
+LETTER = 0.026
+"""Width of a letter of a name, likewise: 6 of 234 pixels where two pictures share a card."""
+
+MARK = 5
+"""Letters that the colour of a name and the edges around it take the room of."""
+
+LONGEST_TAG = 0.6
+"""Width of a name at most; longer ones end in dots."""
 
 COARSE = 64
 """Side of the grid on which the place of a name is looked for."""
@@ -81,38 +94,72 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Rarity:
+    """A rare class, and the image that shows most of it."""
+
+    share: Share
+    panel: Panel
+    focus: str
+    """data: URI of what lets the class stand out of the photo."""
+
+
+@dataclass(frozen=True)
 class Panels:
     """What a report shows, and the colour of each class in it."""
 
     sample: list[Panel]
     uncertain: list[Panel]
-    rare: list[tuple[int, Panel]]
-    """A rare class, and the image that shows most of it."""
+    rare: list[Rarity]
 
     colours_N3: np.ndarray
 
 
-def make_panels(output: Location, statistics: LabelStatistics, rare_classes: int) -> Panels:
-    """Read the chosen rows and their photos; show so many of the rarest classes."""
+def make_panels(
+    output: Location, statistics: LabelStatistics, classes: Sequence[str], rare_classes: int
+) -> Panels:
+    """Read the chosen rows and their photos; show so many of the rarest classes.
+
+    Of few images or few classes a third is shown to review: a list of all says nothing.
+    """
     sample, uncertain = statistics.sample.picks(), statistics.uncertain.picks()
-    rare = statistics.rarest(rare_classes)
+    uncertain = uncertain[: -(-statistics.images // 3)]
+    occurring = len(classes) - len(statistics.collapsed)
+    rare = statistics.rarest(min(rare_classes, occurring // 3))
     colours_N3 = pictures.class_colours(np.argsort(-statistics.pixels_N, kind="stable"))
     rows = read_rows(output, list({*sample, *uncertain, *(p for _, p in rare)}), COLUMNS)
     with ThreadPoolExecutor(READERS) as pool:
-        made = pool.map(lambda row: make_panel(row, colours_N3), rows.values())
+        made = pool.map(lambda row: make_panel(row, classes, colours_N3), rows.values())
         panels = dict(zip(rows, made, strict=True))
     return Panels(
         sorted((panels[pick] for pick in sample), key=lambda panel: panel.uri),
         [panels[pick] for pick in uncertain],
-        [(index, panels[pick]) for index, pick in rare],
+        [make_rarity(index, rows[pick], panels[pick], colours_N3) for index, pick in rare],
         colours_N3,
     )
 
 
-def make_panel(row: dict[str, Any], colours_N3: np.ndarray) -> Panel:
-    """Make the pictures of one row."""
+def make_rarity(index: int, row: dict[str, Any], panel: Panel, colours_N3: np.ndarray) -> Rarity:
+    """Make the picture of a row in which one class stands out."""
+    own_HW = pictures.open_grey(row["mask"]["bytes"]) == index
+    rows, columns = np.nonzero(own_HW)
+    height, width = own_HW.shape
+    place = (float(columns.mean() / width), float(rows.min() / height)) if len(rows) else (0.5, 0.5)
+    return Rarity(
+        Share(index, float(own_HW.mean()), *place),
+        panel,
+        pictures.focus_uri(own_HW, *picture_size(row), colours_N3[index]),
+    )
+
+
+def picture_size(row: dict[str, Any]) -> tuple[int, int]:
+    """Return the height and width of the pictures of one row."""
     scale = min(1.0, MAX_SIDE / max(row["width"], row["height"]))
-    height, width = round(row["height"] * scale) or 1, round(row["width"] * scale) or 1
+    return round(row["height"] * scale) or 1, round(row["width"] * scale) or 1
+
+
+def make_panel(row: dict[str, Any], classes: Sequence[str], colours_N3: np.ndarray) -> Panel:
+    """Make the pictures of one row."""
+    height, width = picture_size(row)
     labels_HW = pictures.open_grey(row["mask"]["bytes"])
     segments = sorted(row["segments"], key=lambda segment: -segment["area_fraction"])
     return Panel(
@@ -123,7 +170,9 @@ def make_panel(row: dict[str, Any], colours_N3: np.ndarray) -> Panel:
         photo=read_photo(row["image_uri"], height, width),
         mask=pictures.mask_uri(pictures.shrink(labels_HW, height, width), colours_N3),
         heat=pictures.heat_uri(pictures.open_grey(row["confidence"]["bytes"]), height, width),
-        shares=shares(labels_HW, segments[:MAX_LEGEND]),
+        shares=without_overlaps(
+            shares(labels_HW, segments[:MAX_LEGEND]), classes, row["height"] / row["width"]
+        ),
         more=max(0, len(segments) - MAX_LEGEND),
         ignored=row["ignored_fraction"] or 0.0,
         mean_confidence=row["mean_confidence"] or 0.0,
@@ -141,6 +190,33 @@ def shares(labels_HW: np.ndarray, segments: list[dict[str, Any]]) -> list[Share]
         place = pictures.inner_point(coarse_HW == index) if named else None
         found.append(Share(index, area, *(place or (None, None))))
     return found
+
+
+def without_overlaps(found: Sequence[Share], classes: Sequence[str], height: float) -> list[Share]:
+    """Return the segments with their names inside the picture and none over another.
+
+    Args:
+        found: Largest first: it keeps its name where two do not fit.
+        classes: Names.
+        height: Of the picture, as a share of its width.
+    """
+    placed: list[tuple[float, float, float]] = []
+    result = []
+    for one in found:
+        if one.x is None or one.y is None:
+            result.append(one)
+            continue
+        half = min(LONGEST_TAG, LETTER * (len(classes[one.class_index]) + MARK)) / 2
+        x = min(max(one.x, half), 1 - half)
+        y = min(max(one.y * height, TAG_HEIGHT / 2), height - TAG_HEIGHT / 2)
+        free = all(
+            abs(x - other) >= half + width or abs(y - line) >= TAG_HEIGHT
+            for other, line, width in placed
+        )
+        if free:
+            placed.append((x, y, half))
+        result.append(replace(one, x=x if free else None, y=y / height if free else None))
+    return result
 
 
 def read_photo(uri: str, height: int, width: int) -> str | None:

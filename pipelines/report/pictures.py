@@ -4,11 +4,11 @@ Shapes: H W pixels of the picture, N classes.
 """
 
 import base64
-import colorsys
 import io
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 KNOWN = (
     *("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45"),
@@ -16,8 +16,20 @@ KNOWN = (
 )
 """Colours that people tell apart, after Sasha Trubetskoy; the commonest classes get them."""
 
-GOLDEN = 0.6180339887
-"""Steps of this much around the colour wheel never come close to an earlier one soon."""
+GRID = 14
+"""Steps of red, green and blue from which further colours are chosen."""
+
+LIGHTNESS = (30, 88)
+"""Bounds of a colour's lightness in CIELAB: darker or brighter ones are lost on photos."""
+
+DIMMED = 170
+"""Opacity, of 255, of the dark over all but the class that a picture is about."""
+
+RING = 2
+"""Pixels of the line around that class."""
+
+FRAME = 14
+"""Pixels between a small find and the white frame that leads the eye to it."""
 
 HEAT = ["#2c0b57", "#781c6d", "#bc3754", "#ed6925", "#fbb61a", "#fcfea4"]
 """Confidence from 0 to 1: dark is a guess, bright is certain."""
@@ -26,16 +38,41 @@ HEAT = ["#2c0b57", "#781c6d", "#bc3754", "#ed6925", "#fbb61a", "#fcfea4"]
 def class_colours(order: np.ndarray) -> np.ndarray:
     """Return a colour for each class, colours_N3; the first in `order` get the clearest ones."""
     colours_N3 = np.zeros((len(order), 3), np.uint8)
-    for rank, index in enumerate(order):
-        colours_N3[index] = from_hex(KNOWN[rank]) if rank < len(KNOWN) else wheel(rank)
+    colours_N3[order] = distinct_colours(len(order))
     return colours_N3
 
 
-def wheel(rank: int) -> tuple[int, int, int]:
-    """Return a colour for a rank beyond the known ones."""
-    lightness, saturation = ((0.45, 0.85), (0.62, 0.7), (0.35, 0.65))[rank % 3]
-    red, green, blue = colorsys.hls_to_rgb(rank * GOLDEN % 1, lightness, saturation)
-    return round(255 * red), round(255 * green), round(255 * blue)
+@lru_cache(maxsize=4)
+def distinct_colours(count: int) -> np.ndarray:
+    """Return so many colours: the known ones, then each as far from all before as can be."""
+    steps = np.linspace(0, 255, GRID).round()
+    grid_G3 = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    lightness_G = to_lab(grid_G3)[:, 0]
+    grid_G3 = grid_G3[(lightness_G >= LIGHTNESS[0]) & (lightness_G <= LIGHTNESS[1])]
+    lab_G3 = to_lab(grid_G3)
+    chosen = [np.array(from_hex(colour), float) for colour in KNOWN[:count]]
+    distance_G = np.full(len(grid_G3), np.inf)
+    for colour_3 in chosen:
+        distance_G = np.minimum(distance_G, np.linalg.norm(lab_G3 - to_lab(colour_3), axis=1))
+    while len(chosen) < count:
+        best = int(distance_G.argmax())
+        chosen.append(grid_G3[best])
+        distance_G = np.minimum(distance_G, np.linalg.norm(lab_G3 - lab_G3[best], axis=1))
+    return np.array(chosen[:count]).reshape(-1, 3).astype(np.uint8)
+
+
+def to_lab(rgb_x3: np.ndarray) -> np.ndarray:
+    """Return colours of sRGB, 0 to 255, in CIELAB (D65), where distances are as people see them."""
+    part_x3 = rgb_x3 / 255
+    linear_x3 = np.where(part_x3 > 0.04045, ((part_x3 + 0.055) / 1.055) ** 2.4, part_x3 / 12.92)
+    matrix_33 = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz_x3 = linear_x3 @ matrix_33.T / np.array([0.9505, 1.0, 1.089])
+    x, y, z = np.moveaxis(
+        np.where(xyz_x3 > 0.008856, np.cbrt(xyz_x3), 7.787 * xyz_x3 + 16 / 116), -1, 0
+    )
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def from_hex(text: str) -> tuple[int, int, int]:
@@ -85,6 +122,41 @@ def mask_image(labels_HW: np.ndarray, colours_N3: np.ndarray) -> Image.Image:
     rgba_HW4[known_HW, 3] = 255
     rgba_HW4[border(labels_HW)] = 255
     return Image.fromarray(rgba_HW4)
+
+
+def focus_uri(mask_HW: np.ndarray, height: int, width: int, colour_3: np.ndarray) -> str:
+    """Return what lets one class stand out of its photo, as a PNG.
+
+    All else is dark, a line in the class's colour runs around it, and where it is itself the photo
+    shows. What is less than half as wide and high as the photo has a white frame besides: a single
+    pixel of the class is enough to be seen.
+    """
+    rows, columns = np.nonzero(mask_HW)
+    inside_HW = np.zeros((height, width), bool)
+    inside_HW[rows * height // mask_HW.shape[0], columns * width // mask_HW.shape[1]] = True
+    rgba_HW4 = np.zeros((height, width, 4), np.uint8)
+    rgba_HW4[~inside_HW, 3] = DIMMED
+    rgba_HW4[grown(inside_HW, RING) & ~inside_HW] = (*colour_3.tolist(), 255)
+    image = Image.fromarray(rgba_HW4)
+    box = image.getchannel("A").point(lambda opacity: 255 * (opacity != DIMMED)).getbbox()
+    if box and 2 * (box[2] - box[0]) < width and 2 * (box[3] - box[1]) < height:
+        corners = (box[0] - FRAME, box[1] - FRAME, box[2] + FRAME, box[3] + FRAME)
+        ImageDraw.Draw(image).rectangle(corners, outline=(255, 255, 255, 255), width=2)
+    return data_uri(image, "PNG", optimize=True)
+
+
+def grown(mask_HW: np.ndarray, steps: int) -> np.ndarray:
+    """Return a shape with so many pixels added all around, corners too."""
+    for _ in range(steps):
+        padded_HW = np.pad(mask_HW, 1)
+        mask_HW = np.logical_or.reduce(
+            [
+                padded_HW[y : y + mask_HW.shape[0], x : x + mask_HW.shape[1]]
+                for y in range(3)
+                for x in range(3)
+            ]
+        )
+    return mask_HW
 
 
 def border(labels_HW: np.ndarray) -> np.ndarray:

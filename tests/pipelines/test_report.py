@@ -1,15 +1,20 @@
+import base64
+import io
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipelines import scenes
-from pipelines.report import pictures, summarise, write_report
+from pipelines.report import make_panels, panels, pictures, summarise, write_report
 from pipelines.report.page import candidate_bars, share
+from pipelines.report.panels import Share
 from pipelines.report.statistics import Lowest, read_errors, read_labels
 from pipelines.report.statistics import read_rows as statistics_rows
 from pipelines.rows import FILE
@@ -187,8 +192,8 @@ def test_a_photo_that_is_gone_leaves_its_labels(tmp_path):
     (tmp_path / "photos" / "scene_000.jpg").unlink()
     (tmp_path / "photos" / "scene_001.jpg").write_bytes(b"overwritten")
     page = read_page(output, rare_classes=0)
-    assert page.text.count("photo no longer readable") == 4
-    assert sum(address.startswith("data:image/png") for address in page.addresses) == 4
+    assert page.text.count("photo no longer readable") == 3  # both, and the less certain one again
+    assert sum(address.startswith("data:image/png") for address in page.addresses) == 3
 
 
 def test_an_output_without_a_label_is_a_page_too(tmp_path):
@@ -240,9 +245,60 @@ def test_a_ragged_segment_bears_no_name():
     assert pictures.inner_point(np.zeros((20, 30), bool)) is None
 
 
-def test_common_classes_have_different_colours():
-    colours_N3 = pictures.class_colours(np.arange(171))
-    assert len({tuple(colour) for colour in colours_N3.tolist()}) == 171
+def test_names_stay_in_the_picture_and_off_each_other():
+    names = ["sky", "a very long name of a class that fills the picture and more", "sea", "tree"]
+    found = [Share(0, 0.5, 0.25, 0.0), Share(1, 0.3, 0.5, 0.04), Share(2, 0.1, 0.99, 0.99)]
+    placed = panels.without_overlaps([*found, Share(3, 0.05)], names, 0.75)
+    assert [one.class_index for one in placed] == [0, 1, 2, 3]
+    sky, long, sea, tree = placed
+    assert (long.x, long.y, tree.x) == (None, None, None)  # over sky, and never named
+    for one in (sky, sea):
+        half = panels.LETTER * (len(names[one.class_index]) + panels.MARK) / 2
+        assert half <= one.x <= 1 - half
+        assert panels.TAG_HEIGHT / 2 <= 0.75 * one.y <= 0.75 - panels.TAG_HEIGHT / 2
+    apart = [replace(found[0], y=0.0), replace(found[1], y=0.5)]
+    assert all(one.x is not None for one in panels.without_overlaps(apart, names, 0.75))
+
+
+def test_a_rare_class_stands_out_of_its_photo_however_small_it_is():
+    mask_HW = np.zeros((300, 400), bool)
+    mask_HW[200, 100] = True
+    uri = pictures.focus_uri(mask_HW, 60, 80, np.array([250, 0, 50], np.uint8))
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    rgba_HW4 = np.asarray(image)
+    assert rgba_HW4[40, 20].tolist() == [0, 0, 0, 0]  # the photo itself
+    assert rgba_HW4[40, 22].tolist() == [250, 0, 50, 255]  # the line around it
+    assert rgba_HW4[40, 22 + pictures.FRAME + 1].tolist() == [255, 255, 255, 255]
+    assert rgba_HW4[0, 79].tolist() == [0, 0, 0, pictures.DIMMED]
+    whole = pictures.focus_uri(np.ones((300, 400), bool), 60, 80, np.zeros(3, np.uint8))
+    opacity = Image.open(io.BytesIO(base64.b64decode(whole.partition(",")[2]))).getchannel("A")
+    assert opacity.getextrema() == (0, 0)  # no frame around all of it
+
+
+def test_rare_classes_are_a_third_of_those_that_occur_at_most(tmp_path):
+    output = write_output(tmp_path, num_images=2)
+    statistics = summarise(output, len(CLASSES))
+    occurring = len(CLASSES) - len(statistics.collapsed)
+    found = make_panels(output, statistics, CLASSES, rare_classes=1000)
+    assert 0 < len(found.rare) == occurring // 3
+    assert len(found.uncertain) == 1
+    for one in found.rare:
+        assert one.share.area_fraction > 0
+
+
+@pytest.mark.parametrize(("count", "apart"), [(16, 25), (40, 25), (171, 14), (847, 7)])
+def test_the_colours_of_classes_are_far_apart(count, apart):
+    """In CIELAB, where a distance of 2 can just be seen."""
+    lab_N3 = pictures.to_lab(pictures.class_colours(np.arange(count)).astype(float))
+    distance_NN = np.linalg.norm(lab_N3[:, None] - lab_N3, axis=-1)
+    assert distance_NN[~np.eye(count, dtype=bool)].min() > apart
+
+
+def test_the_first_classes_in_order_have_the_known_colours():
+    colours_N3 = pictures.class_colours(np.array([2, 0, 1]))
+    assert [pictures.to_hex(colours_N3[index]) for index in (2, 0, 1)] == list(pictures.KNOWN[:3])
+    assert pictures.to_lab(np.array([255.0, 255, 255])) == pytest.approx([100, 0, 0], abs=0.1)
+    assert pictures.to_lab(np.array([255.0, 0, 0])) == pytest.approx([53.2, 80.1, 67.2], abs=0.2)
 
 
 def test_lowest_keeps_the_lowest_of_any_number():
