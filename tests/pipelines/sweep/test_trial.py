@@ -1,5 +1,7 @@
 """Encoding and measuring, called as plain functions on drawn scenes."""
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +16,7 @@ from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
 from pipelines.sweep.search import PolicySearch
 from pipelines.sweep.space import Range, Space
+from pipelines.sweep.sweep import METRICS_LOGGER, is_of_use
 from pipelines.sweep.tally import drop
 from pipelines.sweep.trial import Bench, file_name, read_reports, rungs
 from pipelines.sweep.validation import ENCODED, Encoded, Encoder, usable
@@ -160,3 +163,11 @@ def test_a_list_ends():
     search = PolicySearch(["topk:1"], references=1)
     search.suggest("a")
     assert search.suggest("b") == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"), [("Failed to fetch metrics for 3 trial(s)", False), ("x", True)]
+)
+def test_only_the_missing_files_of_tune_are_left_out_of_the_log(message, kept):
+    record = logging.LogRecord(METRICS_LOGGER, logging.WARNING, "", 0, message, None, None)
+    assert is_of_use(record) == kept
