@@ -33,6 +33,7 @@ def write_report(
     classes: Sequence[str],
     run: Mapping[str, Any],
     rare_classes: int = 6,
+    confused_pairs: int = 6,
 ) -> Location:
     """Write OUTPUT/report/index.html.
 
@@ -45,12 +46,13 @@ def write_report(
         run: What run.json says; what the page does not know is left out.
         rare_classes: Classes that the fewest images show, to show an image of each; at most a third
             of those that occur.
+        confused_pairs: Pairs of classes that contest the most pixels, to show an image of each.
 
     Returns:
         Where the page is.
     """
     errors = read_errors(output)
-    panels = make_panels(output, labels, classes, rare_classes)
+    panels = make_panels(output, labels, classes, rare_classes, confused_pairs)
     page = output.at(*PAGE)
     page.write(render(labels, errors, panels, classes=classes, run=run).encode())
     return page

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.images import ImageError, decode
 from pipelines.report import pictures
-from pipelines.report.statistics import LabelStatistics, read_rows
+from pipelines.report.statistics import Confusion, LabelStatistics, read_rows
 from pipelines.storage import Location, locate
 
 MAX_SIDE = 560
@@ -104,20 +104,37 @@ class Rarity:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Two classes that are confused, and the image where they contest the most pixels."""
+
+    confusion: Confusion
+    shares: list[Share]
+    """Of the first and of the second; 0: it wins nowhere in this image."""
+
+    panel: Panel
+    focus: str
+    """data: URI of what lets the two stand out of the photo."""
+
+
+@dataclass(frozen=True)
 class Panels:
     """What a report shows, and the colour of each class in it."""
 
     sample: list[Panel]
     uncertain: list[Panel]
     rare: list[Rarity]
-
+    confused: list[Contrast]
     colours_N3: np.ndarray
 
 
 def make_panels(
-    output: Location, statistics: LabelStatistics, classes: Sequence[str], rare_classes: int
+    output: Location,
+    statistics: LabelStatistics,
+    classes: Sequence[str],
+    rare_classes: int,
+    confused_pairs: int = 0,
 ) -> Panels:
-    """Read the chosen rows and their photos; show so many of the rarest classes.
+    """Read the chosen rows and their photos; show so many of the rarest classes and of pairs.
 
     Of few images or few classes a third is shown to review: a list of all says nothing.
     """
@@ -126,7 +143,9 @@ def make_panels(
     occurring = len(classes) - len(statistics.collapsed)
     rare = statistics.rarest(min(rare_classes, occurring // 3))
     colours_N3 = pictures.class_colours(np.argsort(-statistics.pixels_N, kind="stable"))
-    rows = read_rows(output, list({*sample, *uncertain, *(p for _, p in rare)}), COLUMNS)
+    confused = statistics.confusions(confused_pairs)
+    picks = {*sample, *uncertain, *(pick for _, pick in rare), *(one.pick for one in confused)}
+    rows = read_rows(output, list(picks), COLUMNS)
     with ThreadPoolExecutor(READERS) as pool:
         made = pool.map(lambda row: make_panel(row, classes, colours_N3), rows.values())
         panels = dict(zip(rows, made, strict=True))
@@ -134,6 +153,11 @@ def make_panels(
         sorted((panels[pick] for pick in sample), key=lambda panel: panel.uri),
         [panels[pick] for pick in uncertain],
         [make_rarity(index, rows[pick], panels[pick], colours_N3) for index, pick in rare],
+        [
+            make_contrast(one, rows[one.pick], panels[one.pick], classes, colours_N3)
+            for one in confused
+            if has_others(rows[one.pick], one)
+        ],
         colours_N3,
     )
 
@@ -148,6 +172,36 @@ def make_rarity(index: int, row: dict[str, Any], panel: Panel, colours_N3: np.nd
         Share(index, float(own_HW.mean()), *place),
         panel,
         pictures.focus_uri(own_HW, *picture_size(row), colours_N3[index]),
+    )
+
+
+def has_others(row: dict[str, Any], confusion: Confusion) -> bool:
+    """Say whether a row shows other classes: with none there is nothing to dim."""
+    return bool({one["category_id"] for one in row["segments"]} - {*confusion.pair})
+
+
+def make_contrast(
+    confusion: Confusion,
+    row: dict[str, Any],
+    panel: Panel,
+    classes: Sequence[str],
+    colours_N3: np.ndarray,
+) -> Contrast:
+    """Make the picture of a row in which two classes stand out."""
+    labels_HW = pictures.open_grey(row["mask"]["bytes"])
+    coarse_HW = pictures.shrink(labels_HW, COARSE, COARSE)
+    found = []
+    for index in confusion.pair:
+        place = pictures.inner_point(coarse_HW == index) or (None, None)
+        found.append(Share(index, float((labels_HW == index).mean()), *place))
+    return Contrast(
+        confusion,
+        without_overlaps(found, classes, row["height"] / row["width"]),
+        panel,
+        pictures.pair_uri(
+            pictures.shrink(labels_HW, *picture_size(row)),
+            {index: colours_N3[index] for index in confusion.pair},
+        ),
     )
 
 

@@ -5,6 +5,7 @@ Shapes: H W pixels of the picture, N classes.
 
 import base64
 import io
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,9 @@ LIGHTNESS = (30, 88)
 
 DIMMED = 170
 """Opacity, of 255, of the dark over all but the class that a picture is about."""
+
+TINTED = 140
+"""Opacity, of 255, of two classes that are confused: the photo has to show which is right."""
 
 RING = 2
 """Pixels of the line around that class."""
@@ -143,6 +147,18 @@ def focus_uri(mask_HW: np.ndarray, height: int, width: int, colour_3: np.ndarray
         corners = (box[0] - FRAME, box[1] - FRAME, box[2] + FRAME, box[3] + FRAME)
         ImageDraw.Draw(image).rectangle(corners, outline=(255, 255, 255, 255), width=2)
     return data_uri(image, "PNG", optimize=True)
+
+
+def pair_uri(labels_HW: np.ndarray, colours: Mapping[int, np.ndarray]) -> str:
+    """Return what shows where some classes are, as a PNG: in their colours, all else dark."""
+    rgba_HW4 = np.zeros((*labels_HW.shape, 4), np.uint8)
+    rgba_HW4[..., 3] = DIMMED
+    for index, colour_3 in colours.items():
+        rgba_HW4[labels_HW == index] = (*colour_3.tolist(), TINTED)
+    inside_HW = np.isin(labels_HW, list(colours))
+    edge_HW = (grown(inside_HW, 1) & ~inside_HW) | (border(labels_HW) & inside_HW)
+    rgba_HW4[edge_HW] = 255
+    return data_uri(Image.fromarray(rgba_HW4), "PNG", optimize=True)
 
 
 def grown(mask_HW: np.ndarray, steps: int) -> np.ndarray:

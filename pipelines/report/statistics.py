@@ -101,6 +101,25 @@ class Confusion:
     """Contested pixels."""
 
     images: int
+    pick: Pick
+    """The image with the most contested pixels."""
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """Both classes."""
+        return self.first, self.second
+
+
+@dataclass
+class Contest:
+    """What is counted of a pair of classes."""
+
+    pixels: float = 0.0
+    images: int = 0
+    most: float = 0.0
+    """Contested pixels of the image with the most."""
+
+    pick: Pick | None = None
 
 
 @dataclass
@@ -127,8 +146,8 @@ class LabelStatistics:
     """Number of images by mean confidence."""
 
     largest: Largest = field(init=False)
-    contested: dict[int, tuple[float, int]] = field(default_factory=dict)
-    """Contested pixels and images of each pair of classes, first * N + second."""
+    contested: dict[int, Contest] = field(default_factory=dict)
+    """By pair of classes, first * N + second."""
 
     def __post_init__(self) -> None:
         self.pixels_N = np.zeros(self.num_classes, np.int64)
@@ -166,8 +185,12 @@ class LabelStatistics:
 
     def confusions(self, count: int) -> list[Confusion]:
         """Return the pairs of classes that contest the most pixels, most first."""
-        pairs = sorted(self.contested.items(), key=lambda item: (-item[1][0], item[0]))[:count]
-        return [Confusion(*divmod(pair, self.num_classes), *sums) for pair, sums in pairs]
+        pairs = sorted(self.contested.items(), key=lambda item: (-item[1].pixels, item[0]))[:count]
+        return [
+            Confusion(*divmod(pair, self.num_classes), found.pixels, found.images, found.pick)
+            for pair, found in pairs
+            if found.pick is not None
+        ]
 
     def add(self, batch: pa.RecordBatch, file: str, offset: int) -> None:
         """Count the rows of a batch that starts at row `offset` of a file."""
@@ -183,7 +206,7 @@ class LabelStatistics:
         self.candidates_sum += int(kept.sum())
         self.candidates += np.bincount(kept, minlength=self.num_classes + 1)
         self.add_segments(batch["segments"], file, offset)
-        self.add_rivals(batch["rivals"], sizes)
+        self.add_rivals(batch["rivals"], sizes, file, offset)
         uris = batch["image_uri"].to_pylist()
         for index, (uri, confidence) in enumerate(zip(uris, confidences, strict=True), offset):
             self.sample.add(spread(uri), file, index)
@@ -200,19 +223,23 @@ class LabelStatistics:
         self.confidence_N += np.bincount(index, weights, self.num_classes)
         self.largest.add(index, pixels, offset + pc.list_parent_indices(lists).to_numpy(), file)
 
-    def add_rivals(self, lists: pa.ListArray, sizes: np.ndarray) -> None:
+    def add_rivals(self, lists: pa.ListArray, sizes: np.ndarray, file: str, offset: int) -> None:
         """Count the contested pixels of a batch whose images have so many pixels."""
         rivals, image = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
         won = numbers(rivals.field("category_id")).astype(int)
         lost = numbers(rivals.field("rival_id")).astype(int)
         pairs = np.minimum(won, lost) * self.num_classes + np.maximum(won, lost)
         contested = numbers(rivals.field("area_fraction")) * sizes[image]
-        found, place = np.unique(pairs, return_inverse=True)
-        pixels = np.bincount(place, contested, len(found))
-        images = np.bincount(np.unique([place, image], axis=1)[0], minlength=len(found))
-        for pair, area, count in zip(found.tolist(), pixels, images, strict=True):
-            before = self.contested.get(pair, (0.0, 0))
-            self.contested[pair] = (before[0] + float(area), before[1] + int(count))
+        # A pair is twice in an image where each of the two wins somewhere.
+        keys, place = np.unique(pairs * len(sizes) + image, return_inverse=True)
+        areas = np.bincount(place, contested, len(keys))
+        for key, area in zip(keys.tolist(), areas.tolist(), strict=True):
+            pair, row = divmod(key, len(sizes))
+            found = self.contested.setdefault(pair, Contest())
+            found.pixels += area
+            found.images += 1
+            if area > found.most:
+                found.most, found.pick = area, Pick(file, offset + row)
 
 
 @dataclass

@@ -47,10 +47,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def write(output, classes=CLASSES, run=RUN, rare_classes=6, **options):
+def write(output, classes=CLASSES, run=RUN, rare_classes=6, confused_pairs=6, **options):
     """Write the report; return where it is."""
     labels = summarise(output, len(classes), **options)
-    return write_report(output, labels, classes=classes, run=run, rare_classes=rare_classes)
+    shown = {"rare_classes": rare_classes, "confused_pairs": confused_pairs}
+    return write_report(output, labels, classes=classes, run=run, **shown)
 
 
 def read_page(output, *arguments, **options):
@@ -114,6 +115,51 @@ def test_pairs_of_classes_are_confused_whichever_won(output):
     assert [one.pixels for one in confusions] == sorted(pixels.values(), reverse=True)
 
 
+def test_a_confused_pair_comes_with_the_image_where_most_is_contested(output):
+    rows = read_rows(output)
+    contested = {row["image_uri"]: contested_pixels(row) for row in rows}
+    statistics = summarise(output, len(CLASSES))
+    found = make_panels(output, statistics, CLASSES, rare_classes=0, confused_pairs=5).confused
+    assert len(found) == 5
+    for one in found:
+        most = max(pixels[one.confusion.pair] for pixels in contested.values())
+        assert contested[one.panel.uri][one.confusion.pair] == most
+        [row] = [row for row in rows if row["image_uri"] == one.panel.uri]
+        areas = {segment["category_id"]: segment["area_fraction"] for segment in row["segments"]}
+        expected = [areas.get(index, 0) for index in one.confusion.pair]
+        assert [share.area_fraction for share in one.shares] == pytest.approx(expected)
+
+
+def contested_pixels(row):
+    pixels = Counter()
+    for one in row["rivals"]:
+        pair = tuple(sorted((one["category_id"], one["rival_id"])))
+        pixels[pair] += one["area_fraction"] * row["width"] * row["height"]
+    return pixels
+
+
+def test_two_confused_classes_stand_out_and_all_else_is_dark():
+    labels_HW = np.zeros((40, 60), np.uint8)
+    labels_HW[10:30, 10:30], labels_HW[10:30, 30:50] = 1, 2
+    labels_HW[0, 0] = 255
+    red, blue = np.array([250, 0, 0], np.uint8), np.array([0, 0, 250], np.uint8)
+    uri = pictures.pair_uri(labels_HW, {1: red, 2: blue})
+    rgba_HW4 = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    assert rgba_HW4[20, 20].tolist() == [250, 0, 0, pictures.TINTED]
+    assert rgba_HW4[20, 40].tolist() == [0, 0, 250, pictures.TINTED]
+    assert rgba_HW4[20, 29].tolist() == rgba_HW4[9, 20].tolist() == [255] * 4
+    for dark in ((0, 0), (5, 5), (39, 59)):
+        assert rgba_HW4[dark].tolist() == [0, 0, 0, pictures.DIMMED]
+
+
+def test_a_pair_that_fills_its_image_is_not_shown_again(tmp_path):
+    classes = ["left", "right"]
+    output = write_output(tmp_path, classes=classes, num_images=3)
+    statistics = summarise(output, 2)
+    assert statistics.confusions(6)
+    assert make_panels(output, statistics, classes, 0, confused_pairs=6).confused == []
+
+
 def test_the_review_queue_names_rare_and_confused_classes(output):
     statistics = summarise(output, len(CLASSES))
     text = read_page(output).text
@@ -141,7 +187,7 @@ def test_the_page_says_what_was_run_and_what_came_out(output):
 
 
 def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confidence(output):
-    page = read_page(output, samples=5, uncertain=3, rare_classes=0)
+    page = read_page(output, samples=5, uncertain=3, rare_classes=0, confused_pairs=0)
     assert page.elements.count("figure") == 8
     assert sum(address.startswith("data:image/png") for address in page.addresses) == 8
     # A photo of each figure, and the confidence maps.
@@ -150,7 +196,7 @@ def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confi
 
 def test_the_least_certain_images_come_first(output):
     rows = sorted(read_rows(output), key=lambda row: row["mean_confidence"])
-    text = read_page(output, samples=0, uncertain=3, rare_classes=0).text
+    text = read_page(output, samples=0, uncertain=3, rare_classes=0, confused_pairs=0).text
     names = re.findall(r"scene_\d+\.jpg", text)
     assert names == [Path(row["image_uri"]).name for row in rows[:3]]
 
@@ -184,14 +230,17 @@ def test_masks_of_images_that_are_not_shown_are_not_read(tmp_path):
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(table, sink)
     place.write(sink.getvalue())
-    assert "3 images labelled" in read_page(output, samples=0, uncertain=0, rare_classes=0).text
+    assert (
+        "3 images labelled"
+        in read_page(output, samples=0, uncertain=0, rare_classes=0, confused_pairs=0).text
+    )
 
 
 def test_a_photo_that_is_gone_leaves_its_labels(tmp_path):
     output = write_output(tmp_path, num_images=2)
     (tmp_path / "photos" / "scene_000.jpg").unlink()
     (tmp_path / "photos" / "scene_001.jpg").write_bytes(b"overwritten")
-    page = read_page(output, rare_classes=0)
+    page = read_page(output, rare_classes=0, confused_pairs=0)
     assert page.text.count("photo no longer readable") == 3  # both, and the less certain one again
     assert sum(address.startswith("data:image/png") for address in page.addresses) == 3
 
