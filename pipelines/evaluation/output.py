@@ -67,4 +67,4 @@ def draw(result: Result, folder: Path) -> None:
         path = folder / "confusion" / f"{name}.png"
         confusion.draw(picture, result.data.classes, title, path)
     if result.worst.keys:
-        write_strips(folder / "worst" / name, result.worst.sorted(), colours_of(result.matrix))
+        write_strips(folder / "worst" / name, result.worst.sorted(), colours_of(result))

@@ -19,7 +19,7 @@ from pipelines.evaluation.published import PaperTable
 from pipelines.evaluation.strips import colours_of
 from pipelines.report import pictures
 from pipelines.report.page import Bar, bars, templates
-from pipelines.report.panels import MAX_LEGEND, Share, shares
+from pipelines.report.panels import MAX_LEGEND, Share, shares, without_overlaps
 from pipelines.results import Result
 
 MAX_PAIRS = 15
@@ -103,7 +103,7 @@ def render(results: Sequence[Result], paper: PaperTable | None, facts: Mapping[s
 
 def make_section(result: Result) -> Section:
     """Gather what the page says of a result."""
-    colours_N3 = colours_of(result.matrix)
+    colours_N3 = colours_of(result)
     tally, classes = result.tally, result.data.classes
     colour_of = dict(zip(classes, map(pictures.to_hex, colours_N3), strict=True))
     rows = [row | {"colour": colour_of[row["class"]]} for row in result.per_class()]
@@ -118,7 +118,7 @@ def make_section(result: Result) -> Section:
         pairs=confused_pairs(result.matrix, MAX_PAIRS),
         picture=confusion_picture(result.matrix),
         image_bars=bars(tally.image_ious, edges),
-        worst=[make_worst(shown, colours_N3) for shown in result.worst.sorted()],
+        worst=[make_worst(shown, classes, colours_N3) for shown in result.worst.sorted()],
     )
 
 
@@ -135,7 +135,7 @@ def lost(result: Result, index: int) -> Lost:
     )
 
 
-def make_worst(shown: Shown, colours_N3: np.ndarray) -> Worst:
+def make_worst(shown: Shown, classes: Sequence[str], colours_N3: np.ndarray) -> Worst:
     """Make the pictures of an image."""
     truth_HW = pictures.open_grey(shown.truth)
     height, width = truth_HW.shape
@@ -145,12 +145,12 @@ def make_worst(shown: Shown, colours_N3: np.ndarray) -> Worst:
         width=width,
         height=height,
         photo=pictures.file_uri(shown.photo, "JPEG"),
-        truth=overlay(truth_HW, colours_N3),
-        predicted=overlay(pictures.open_grey(shown.predicted), colours_N3),
+        truth=overlay(truth_HW, classes, colours_N3),
+        predicted=overlay(pictures.open_grey(shown.predicted), classes, colours_N3),
     )
 
 
-def overlay(labels_HW: np.ndarray, colours_N3: np.ndarray) -> Overlay:
+def overlay(labels_HW: np.ndarray, classes: Sequence[str], colours_N3: np.ndarray) -> Overlay:
     """Return a label map with the names of its largest classes."""
     pixels_N = np.bincount(labels_HW[labels_HW < len(colours_N3)], minlength=len(colours_N3))
     order = np.argsort(-pixels_N, kind="stable")[:MAX_LEGEND]
@@ -158,4 +158,6 @@ def overlay(labels_HW: np.ndarray, colours_N3: np.ndarray) -> Overlay:
         {"category_id": index, "area_fraction": float(pixels_N[index] / labels_HW.size)}
         for index in order[pixels_N[order] > 0].tolist()
     ]
-    return Overlay(pictures.mask_uri(labels_HW, colours_N3), shares(labels_HW, largest))
+    height = labels_HW.shape[0] / labels_HW.shape[1]
+    named = without_overlaps(shares(labels_HW, largest), classes, height)
+    return Overlay(pictures.mask_uri(labels_HW, colours_N3), named)

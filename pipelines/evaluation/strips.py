@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from pipelines.evaluation.counting import Shown
+from pipelines.report.panels import MAX_APART
 from pipelines.report.pictures import class_colours, mask_image, open_grey
-from sed.metrics import ConfusionMatrix
+from pipelines.results import Result
 
 OPACITY = 0.6
 """Of a label map on its photo."""
@@ -22,10 +23,19 @@ GAP = 6
 """Pixels between two pictures."""
 
 
-def colours_of(matrix: ConfusionMatrix) -> np.ndarray:
-    """Return a colour for each class, colours_N3; the commonest have the clearest ones."""
-    _, truth_N, predicted_N = matrix.totals()
-    return class_colours(np.argsort(-(truth_N + predicted_N), kind="stable"))
+def colours_of(result: Result) -> np.ndarray:
+    """Return a colour for each class, colours_N3; those of a shown image are far apart."""
+    _, truth_N, predicted_N = result.matrix.totals()
+    order = np.argsort(-(truth_N + predicted_N), kind="stable")
+    return class_colours(order, [shown_classes(one, len(order)) for one in result.worst.sorted()])
+
+
+def shown_classes(shown: Shown, num_classes: int) -> list[int]:
+    """Return the classes that most of an image's truth and prediction is, at most MAX_APART."""
+    both = [open_grey(png).ravel() for png in (shown.truth, shown.predicted)]
+    pixels_N = np.bincount(np.concatenate(both), minlength=num_classes)[:num_classes]
+    order = np.argsort(-pixels_N, kind="stable")[:MAX_APART]
+    return order[pixels_N[order] > 0].tolist()
 
 
 def strip(shown: Shown, colours_N3: np.ndarray) -> Image.Image:

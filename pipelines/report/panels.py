@@ -25,8 +25,14 @@ READERS = 8
 MIN_NAMED = 0.02
 """Share of the image from which a segment bears its name on the picture."""
 
+MIN_UNDER_NAME = 0.1
+"""The same where the segment itself is what the picture is about: no name may hide it."""
+
 MAX_NAMED = 6
 MAX_LEGEND = 10
+
+MAX_APART = 16
+"""Largest classes of an image whose colours are kept far from each other."""
 
 TAG_HEIGHT = 0.1
 """Of a name on a picture, as a share of the width of the picture."""
@@ -142,10 +148,14 @@ def make_panels(
     uncertain = uncertain[: -(-statistics.images // 3)]
     occurring = len(classes) - len(statistics.collapsed)
     rare = statistics.rarest(min(rare_classes, occurring // 3))
-    colours_N3 = pictures.class_colours(np.argsort(-statistics.pixels_N, kind="stable"))
     confused = statistics.confusions(confused_pairs)
     picks = {*sample, *uncertain, *(pick for _, pick in rare), *(one.pick for one in confused)}
     rows = read_rows(output, list(picks), COLUMNS)
+    together = [[one["category_id"] for one in largest(row, MAX_APART)] for row in rows.values()]
+    colours_N3 = pictures.class_colours(
+        np.argsort(-statistics.pixels_N, kind="stable"),
+        [*together, *(one.pair for one in confused)],
+    )
     with ThreadPoolExecutor(READERS) as pool:
         made = pool.map(lambda row: make_panel(row, classes, colours_N3), rows.values())
         panels = dict(zip(rows, made, strict=True))
@@ -192,8 +202,9 @@ def make_contrast(
     coarse_HW = pictures.shrink(labels_HW, COARSE, COARSE)
     found = []
     for index in confusion.pair:
-        place = pictures.inner_point(coarse_HW == index) or (None, None)
-        found.append(Share(index, float((labels_HW == index).mean()), *place))
+        area = float((labels_HW == index).mean())
+        place = pictures.inner_point(coarse_HW == index) if area >= MIN_UNDER_NAME else None
+        found.append(Share(index, area, *(place or (None, None))))
     return Contrast(
         confusion,
         without_overlaps(found, classes, row["height"] / row["width"]),
@@ -215,7 +226,6 @@ def make_panel(row: dict[str, Any], classes: Sequence[str], colours_N3: np.ndarr
     """Make the pictures of one row."""
     height, width = picture_size(row)
     labels_HW = pictures.open_grey(row["mask"]["bytes"])
-    segments = sorted(row["segments"], key=lambda segment: -segment["area_fraction"])
     return Panel(
         name=posixpath.basename(row["image_uri"]),
         uri=row["image_uri"],
@@ -225,13 +235,18 @@ def make_panel(row: dict[str, Any], classes: Sequence[str], colours_N3: np.ndarr
         mask=pictures.mask_uri(pictures.shrink(labels_HW, height, width), colours_N3),
         heat=pictures.heat_uri(pictures.open_grey(row["confidence"]["bytes"]), height, width),
         shares=without_overlaps(
-            shares(labels_HW, segments[:MAX_LEGEND]), classes, row["height"] / row["width"]
+            shares(labels_HW, largest(row, MAX_LEGEND)), classes, row["height"] / row["width"]
         ),
-        more=max(0, len(segments) - MAX_LEGEND),
+        more=max(0, len(row["segments"]) - MAX_LEGEND),
         ignored=row["ignored_fraction"] or 0.0,
         mean_confidence=row["mean_confidence"] or 0.0,
         candidates=len(row["candidates"]),
     )
+
+
+def largest(row: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return the largest segments of a row, largest first."""
+    return sorted(row["segments"], key=lambda segment: -segment["area_fraction"])[:count]
 
 
 def shares(labels_HW: np.ndarray, segments: list[dict[str, Any]]) -> list[Share]:

@@ -5,7 +5,7 @@ Shapes: H W pixels of the picture, N classes.
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,12 @@ GRID = 14
 LIGHTNESS = (30, 88)
 """Bounds of a colour's lightness in CIELAB: darker or brighter ones are lost on photos."""
 
+LIGHTNESS_COUNTS = 0.6
+"""How much of a difference in lightness counts: photos are light and dark themselves."""
+
+MIN_PALETTE = 48
+"""Colours to choose from, however few the classes are."""
+
 DIMMED = 170
 """Opacity, of 255, of the dark over all but the class that a picture is about."""
 
@@ -39,11 +45,29 @@ HEAT = ["#2c0b57", "#781c6d", "#bc3754", "#ed6925", "#fbb61a", "#fcfea4"]
 """Confidence from 0 to 1: dark is a guess, bright is certain."""
 
 
-def class_colours(order: np.ndarray) -> np.ndarray:
-    """Return a colour for each class, colours_N3; the first in `order` get the clearest ones."""
-    colours_N3 = np.zeros((len(order), 3), np.uint8)
-    colours_N3[order] = distinct_colours(len(order))
-    return colours_N3
+def class_colours(order: np.ndarray, together: Iterable[Collection[int]] = ()) -> np.ndarray:
+    """Return a colour for each class, colours_N3.
+
+    Args:
+        order: All classes; the first get the clearest colours.
+        together: The classes of each picture: theirs are as far from each other as can be.
+    """
+    palette_C3 = distinct_colours(max(len(order), MIN_PALETTE))
+    lab_C3 = to_lab(palette_C3.astype(float)) * (LIGHTNESS_COUNTS, 1, 1)
+    beside: dict[int, set[int]] = {}
+    for group in together:
+        for index in group:
+            beside.setdefault(index, set()).update(group)
+    chosen: dict[int, int] = {}
+    free_C = np.ones(len(palette_C3), bool)
+    for index in sorted(order.tolist(), key=lambda index: index not in beside):
+        near = [chosen[other] for other in beside.get(index, ()) if other in chosen]
+        distance_C = np.ones(len(palette_C3))
+        if near:
+            distance_C = np.linalg.norm(lab_C3[:, None] - lab_C3[near], axis=2).min(axis=1)
+        chosen[index] = int(np.where(free_C, distance_C, -1).argmax())
+        free_C[chosen[index]] = False
+    return palette_C3[[chosen[index] for index in range(len(order))]]
 
 
 @lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 import base64
 import io
+import itertools
 import re
 from collections import Counter
 from dataclasses import replace
@@ -341,6 +342,19 @@ def test_the_colours_of_classes_are_far_apart(count, apart):
     lab_N3 = pictures.to_lab(pictures.class_colours(np.arange(count)).astype(float))
     distance_NN = np.linalg.norm(lab_N3[:, None] - lab_N3, axis=-1)
     assert distance_NN[~np.eye(count, dtype=bool)].min() > apart
+
+
+def test_classes_of_one_picture_have_colours_far_apart():
+    random = np.random.default_rng(0)
+    shown = [random.choice(150, 10, replace=False).tolist() for _ in range(24)]
+    lab_N3 = pictures.to_lab(pictures.class_colours(np.arange(150), shown).astype(float))
+    nearest = min(
+        np.linalg.norm(lab_N3[a] - lab_N3[b])
+        for group in shown
+        for a, b in itertools.combinations(group, 2)
+    )
+    assert nearest > 22  # 16 for who does not know which are shown together
+    assert len(np.unique(lab_N3, axis=0)) == 150
 
 
 def test_the_first_classes_in_order_have_the_known_colours():

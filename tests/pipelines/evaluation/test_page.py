@@ -69,6 +69,14 @@ def test_the_page_shows_scores_classes_errors_and_worst_images(page, result):
     assert "At most" not in page
 
 
+def test_names_on_the_worst_images_do_not_leave_the_picture(page):
+    places = re.findall(r'class="tag" style="[^"]*left: ([\d.]+)%; top: ([\d.]+)%', page)
+    assert places
+    for left, top in places:
+        assert 10 < float(left) < 90
+        assert 4 < float(top) < 96
+
+
 def test_a_collapsed_class_says_what_it_was_taken_for(page, result):
     assert result.collapsed() == ["middle", "light <i>"]
     table = page[page.index(">Collapsed classes<") :]
