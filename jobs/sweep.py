@@ -15,7 +15,8 @@ class Args(SessionArgs):
 
     The images are encoded once; each trial decodes a growing part of them and stops early when
     others are better. The output holds rejection.json (for --rejection of the other jobs),
-    sweep.json, index.html and sweep.png. The same command again continues a killed sweep.
+    sweep.json, report/index.html and sweep.png. The same command again continues a killed
+    sweep.
     """
 
     model: str = "nano"
@@ -169,7 +170,7 @@ def describe(result: dict[str, Any], output: str) -> None:
             say(words)
     if result["chosen"] is not None:
         say(f"For other jobs: --rejection {output}/rejection.json")
-    say(f"Report: {output}/index.html")
+    say(f"Report: {output}/report/index.html")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines import tracking
 from pipelines.labeller import LoadModel
+from pipelines.report import PAGE
 from pipelines.storage import Location
 from pipelines.sweep.page import render
 from pipelines.sweep.picture import draw
@@ -16,7 +17,6 @@ from pipelines.sweep.results import as_json, conclude, named, write_choice
 from pipelines.sweep.sweep import sweep
 from pipelines.sweep.trial import Report
 
-PAGE_FILE = "index.html"
 PICTURE_FILE = "sweep.png"
 
 RECORDED_FILE = "mlflow.json"
@@ -50,7 +50,7 @@ def recorded_sweep(
         found = sweep(plan, load_model, {"mlflow_run_id": run.id})
         result = conclude(plan, found, run.id)
         write_choice(result, plan.output)
-        plan.output.at(PAGE_FILE).write(render(result).encode())
+        plan.output.at(*PAGE).write(render(result).encode())
         plan.output.at(PICTURE_FILE).write(draw(result))
         record(result, plan.output, run)
         record_trials(result, plan.output, run, tracking_uri, experiment)
@@ -66,12 +66,15 @@ def record(result: Mapping[str, Any], output: Location, run: tracking.Run) -> No
         run.metrics({f"chosen/{name}": value for name, value in numbers(chosen).items()})
     run.metrics({"seconds": result["seconds"], "front_size": len(result["front"])})
     with TemporaryDirectory() as folder:
-        for name in (REJECTION_FILE, PAGE_FILE, PICTURE_FILE):
+        for name in (REJECTION_FILE, PICTURE_FILE):
             if (place := output.at(name)).exists():
                 (Path(folder) / name).write_bytes(place.read())
         (Path(folder) / SWEEP_FILE).write_bytes(as_json(result))
         for file in sorted(Path(folder).iterdir()):
             run.artifact(file)
+        page = Path(folder) / PAGE[-1]
+        page.write_bytes(output.at(*PAGE).read())
+        run.artifact(page, PAGE[0])
 
 
 def record_trials(

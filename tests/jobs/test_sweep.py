@@ -82,19 +82,19 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
     chosen = json.loads((tmp_path / "out/rejection.json").read_text())
     assert chosen["rejection"] == found["chosen"]
     assert chosen["evidence"]["front"]
-    assert "<svg" in (tmp_path / "out/index.html").read_text()
+    assert "<svg" in (tmp_path / "out/report/index.html").read_text()
     assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     check_mlflow(flags["mlflow_uri"], found)
     check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
     (tmp_path / "out/sweep.json").unlink()  # as a kill before the end leaves it
-    (tmp_path / "out/index.html").unlink()
+    (tmp_path / "out/report/index.html").unlink()
     sweep.main(args)
     again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
     assert {one["rejection"] for one in again["trials"]} == set(by_name)
     assert again["run_id"] == found["run_id"]
-    assert (tmp_path / "out/index.html").exists()
+    assert (tmp_path / "out/report/index.html").exists()
     check_mlflow(flags["mlflow_uri"], again)
 
 
@@ -105,6 +105,8 @@ def check_mlflow(uri, found):
     client = MlflowClient(uri)
     parent = client.get_run(found["run_id"])
     assert parent.data.tags["chosen"] == found["chosen"]
+    pages = client.list_artifacts(found["run_id"], "report")
+    assert [file.path for file in pages] == ["report/index.html"]
     below = client.search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{found['run_id']}'"
     )

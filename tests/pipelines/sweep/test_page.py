@@ -74,6 +74,19 @@ def test_the_page_shows_every_trial_and_needs_nothing_else():
     assert "<b>scenes" not in page
 
 
+def test_the_table_of_trials_has_a_cell_for_each_head_and_scrolls_by_itself():
+    page = render(result())
+    start = page.index('<table class="trials">')
+    table_text = page[start : page.index("</table>", start)]
+    heads = table_text.count("<th>") + table_text.count("<th ")
+    rows = table_text.split("<tr class=")[1:]
+    assert len(rows) == 6
+    assert [row.count("<td") for row in rows] == [heads] * 6
+    assert heads <= 10  # more do not fit a window of 1400 pixels
+    assert page[:start].rstrip().endswith('aria-label="Every trial">')
+    assert '<td class="number">0.05 (-0.45 to 0.55)</td>' in table_text
+
+
 def test_a_sweep_without_a_choice_can_be_shown():
     found = result() | {"chosen": None}
     assert "No policy loses at most 0.2" in render(found)

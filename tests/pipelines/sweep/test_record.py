@@ -51,7 +51,7 @@ def test_a_sweep_that_was_not_recorded_is_not_done(start, tmp_path, monkeypatch,
         during.setattr(record, last, killed)
         with pytest.raises(RuntimeError, match="killed"):
             start()
-    assert (tmp_path / "out" / record.PAGE_FILE).read_text() == "page"
+    assert (tmp_path / "out/report/index.html").read_text() == "page"
     assert not done.exists()
     assert start() == RESULT
     assert json.loads(done.read_text()) == RESULT
