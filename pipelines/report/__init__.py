@@ -45,7 +45,7 @@ def write_report(
         classes: Name of each class index.
         run: What run.json says; what the page does not know is left out.
         rare_classes: Classes that the fewest images show, to show an image of each; at most a third
-            of those that occur.
+            of those that occur, and none that more than a quarter of the images show.
         confused_pairs: Pairs of classes that contest the most pixels, to show an image of each.
 
     Returns:

@@ -147,7 +147,11 @@ def make_panels(
     sample, uncertain = statistics.sample.picks(), statistics.uncertain.picks()
     uncertain = uncertain[: -(-statistics.images // 3)]
     occurring = len(classes) - len(statistics.collapsed)
-    rare = statistics.rarest(min(rare_classes, occurring // 3))
+    rare = [
+        (index, pick)
+        for index, pick in statistics.rarest(min(rare_classes, occurring // 3))
+        if is_rare(int(statistics.images_N[index]), statistics.images)
+    ]
     confused = statistics.confusions(confused_pairs)
     picks = {*sample, *uncertain, *(pick for _, pick in rare), *(one.pick for one in confused)}
     rows = read_rows(output, list(picks), COLUMNS)
@@ -170,6 +174,11 @@ def make_panels(
         ],
         colours_N3,
     )
+
+
+def is_rare(shown: int, images: int) -> bool:
+    """Say whether a class that so many of the images show may be called rare."""
+    return shown < images and shown <= max(1, images // 4)
 
 
 def make_rarity(index: int, row: dict[str, Any], panel: Panel, colours_N3: np.ndarray) -> Rarity:

@@ -336,6 +336,36 @@ def test_rare_classes_are_a_third_of_those_that_occur_at_most(tmp_path):
         assert one.share.area_fraction > 0
 
 
+@pytest.mark.parametrize(
+    ("shown", "images", "rare"),
+    [(1, 1, False), (1, 2, True), (2, 2, False), (3, 12, True), (4, 12, False), (250, 1000, True)],
+)
+def test_what_a_quarter_of_the_images_show_is_not_rare(shown, images, rare):
+    assert panels.is_rare(shown, images) == rare
+
+
+def test_few_classes_that_are_everywhere_are_not_listed_as_rare(tmp_path):
+    output = write_output(tmp_path, classes=["ball", "box", "cup"], num_images=4)
+    text = read_page(output, ["ball", "box", "cup"]).text
+    assert "No class is rare here" in text
+    assert "All else is dark" not in text.partition("rarest classes")[2].partition("confused")[0]
+
+
+def test_one_image_has_no_rare_classes_and_says_that_it_is_one(tmp_path):
+    text = read_page(write_output(tmp_path, num_images=1)).text
+    assert "rarest classes" not in text
+    assert "There is one image only" in text
+
+
+def test_the_opacity_can_be_set_where_overlays_are_and_at_any_width(output):
+    page = read_page(output)
+    assert page.elements.count("input") == 2
+    text = Path(output.at("report", "index.html").path).read_text()
+    style = text[text.index("<style>") : text.index("</style>")]
+    hidden = [rule for rule in style.split("}") if "display: none" in rule]
+    assert [rule for rule in hidden if "label" in rule and "@media print" not in rule] == []
+
+
 @pytest.mark.parametrize(("count", "apart"), [(16, 25), (40, 25), (171, 14), (847, 7)])
 def test_the_colours_of_classes_are_far_apart(count, apart):
     """In CIELAB, where a distance of 2 can just be seen."""
