@@ -185,6 +185,7 @@ def test_the_page_says_what_was_run_and_what_came_out(output):
         assert words in text
     assert "s3://photos/cut.jpg" in text
     assert "scene_011.jpg" in text
+    assert "the decoder was spared" in text
 
 
 def test_every_shown_image_has_photo_and_labels_and_the_doubted_ones_their_confidence(output):
@@ -355,6 +356,8 @@ def test_one_image_has_no_rare_classes_and_says_that_it_is_one(tmp_path):
     text = read_page(write_output(tmp_path, num_images=1)).text
     assert "rarest classes" not in text
     assert "There is one image only" in text
+    assert "Every image kept 156 of 156 classes." in text
+    assert "was spared" not in text
 
 
 def test_the_opacity_can_be_set_where_overlays_are_and_at_any_width(output):
