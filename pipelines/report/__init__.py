@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.report.choice import make_panels
 from pipelines.report.page import render
-from pipelines.report.panels import make_panels
 from pipelines.report.statistics import LabelStatistics, read_errors, read_labels
 from pipelines.storage import Location
 

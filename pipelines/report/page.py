@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines.report.panels import Panels
+from pipelines.report.choice import Panels
 from pipelines.report.pictures import HEAT, to_hex
 from pipelines.report.statistics import ErrorStatistics, LabelStatistics
 

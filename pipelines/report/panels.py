@@ -1,11 +1,10 @@
-"""The images that a report shows: each photo, its labels and its confidence, small.
+"""One image of a report: its photo, its labels and its confidence, small.
 
 Shapes: H W pixels, N classes.
 """
 
 import posixpath
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,20 +12,13 @@ import numpy as np
 
 from pipelines.images import ImageError, decode
 from pipelines.report import pictures
-from pipelines.report.statistics import Confusion, LabelStatistics, read_rows
-from pipelines.storage import Location, locate
+from pipelines.storage import locate
 
 MAX_SIDE = 560
 """Longer side of a picture on the page, in pixels."""
 
-READERS = 8
-"""Photos that are fetched at the same time."""
-
 MIN_NAMED = 0.02
 """Share of the image from which a segment bears its name on the picture."""
-
-MIN_UNDER_NAME = 0.1
-"""The same where the segment itself is what the picture is about: no name may hide it."""
 
 MAX_NAMED = 6
 MAX_LEGEND = 10
@@ -48,19 +40,6 @@ LONGEST_TAG = 0.6
 
 COARSE = 64
 """Side of the grid on which the place of a name is looked for."""
-
-COLUMNS = [
-    "image_uri",
-    "width",
-    "height",
-    "mask",
-    "confidence",
-    "segments.list.element.category_id",
-    "segments.list.element.area_fraction",
-    "ignored_fraction",
-    "mean_confidence",
-    "candidates",
-]
 
 
 @dataclass(frozen=True)
@@ -97,132 +76,6 @@ class Panel:
     ignored: float
     mean_confidence: float
     candidates: int
-
-
-@dataclass(frozen=True)
-class Rarity:
-    """A rare class, and the image that shows most of it."""
-
-    share: Share
-    panel: Panel
-    focus: str
-    """data: URI of what lets the class stand out of the photo."""
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Two classes that are confused, and the image where they contest the most pixels."""
-
-    confusion: Confusion
-    shares: list[Share]
-    """Of the first and of the second; 0: it wins nowhere in this image."""
-
-    panel: Panel
-    focus: str
-    """data: URI of what lets the two stand out of the photo."""
-
-
-@dataclass(frozen=True)
-class Panels:
-    """What a report shows, and the colour of each class in it."""
-
-    sample: list[Panel]
-    uncertain: list[Panel]
-    rare: list[Rarity]
-    confused: list[Contrast]
-    colours_N3: np.ndarray
-
-
-def make_panels(
-    output: Location,
-    statistics: LabelStatistics,
-    classes: Sequence[str],
-    rare_classes: int,
-    confused_pairs: int = 0,
-) -> Panels:
-    """Read the chosen rows and their photos; show so many of the rarest classes and of pairs.
-
-    Of few images or few classes a third is shown to review: a list of all says nothing.
-    """
-    sample, uncertain = statistics.sample.picks(), statistics.uncertain.picks()
-    uncertain = uncertain[: -(-statistics.images // 3)]
-    occurring = len(classes) - len(statistics.collapsed)
-    rare = [
-        (index, pick)
-        for index, pick in statistics.rarest(min(rare_classes, occurring // 3))
-        if is_rare(int(statistics.images_N[index]), statistics.images)
-    ]
-    confused = statistics.confusions(confused_pairs)
-    picks = {*sample, *uncertain, *(pick for _, pick in rare), *(one.pick for one in confused)}
-    rows = read_rows(output, list(picks), COLUMNS)
-    together = [[one["category_id"] for one in largest(row, MAX_APART)] for row in rows.values()]
-    colours_N3 = pictures.class_colours(
-        np.argsort(-statistics.pixels_N, kind="stable"),
-        [*together, *(one.pair for one in confused)],
-    )
-    with ThreadPoolExecutor(READERS) as pool:
-        made = pool.map(lambda row: make_panel(row, classes, colours_N3), rows.values())
-        panels = dict(zip(rows, made, strict=True))
-    return Panels(
-        sorted((panels[pick] for pick in sample), key=lambda panel: panel.uri),
-        [panels[pick] for pick in uncertain],
-        [make_rarity(index, rows[pick], panels[pick], colours_N3) for index, pick in rare],
-        [
-            make_contrast(one, rows[one.pick], panels[one.pick], classes, colours_N3)
-            for one in confused
-            if has_others(rows[one.pick], one)
-        ],
-        colours_N3,
-    )
-
-
-def is_rare(shown: int, images: int) -> bool:
-    """Say whether a class that so many of the images show may be called rare."""
-    return shown < images and shown <= max(1, images // 4)
-
-
-def make_rarity(index: int, row: dict[str, Any], panel: Panel, colours_N3: np.ndarray) -> Rarity:
-    """Make the picture of a row in which one class stands out."""
-    own_HW = pictures.open_grey(row["mask"]["bytes"]) == index
-    rows, columns = np.nonzero(own_HW)
-    height, width = own_HW.shape
-    place = (float(columns.mean() / width), float(rows.min() / height)) if len(rows) else (0.5, 0.5)
-    return Rarity(
-        Share(index, float(own_HW.mean()), *place),
-        panel,
-        pictures.focus_uri(own_HW, *picture_size(row), colours_N3[index]),
-    )
-
-
-def has_others(row: dict[str, Any], confusion: Confusion) -> bool:
-    """Say whether a row shows other classes: with none there is nothing to dim."""
-    return bool({one["category_id"] for one in row["segments"]} - {*confusion.pair})
-
-
-def make_contrast(
-    confusion: Confusion,
-    row: dict[str, Any],
-    panel: Panel,
-    classes: Sequence[str],
-    colours_N3: np.ndarray,
-) -> Contrast:
-    """Make the picture of a row in which two classes stand out."""
-    labels_HW = pictures.open_grey(row["mask"]["bytes"])
-    coarse_HW = pictures.shrink(labels_HW, COARSE, COARSE)
-    found = []
-    for index in confusion.pair:
-        area = float((labels_HW == index).mean())
-        place = pictures.inner_point(coarse_HW == index) if area >= MIN_UNDER_NAME else None
-        found.append(Share(index, area, *(place or (None, None))))
-    return Contrast(
-        confusion,
-        without_overlaps(found, classes, row["height"] / row["width"]),
-        panel,
-        pictures.pair_uri(
-            pictures.shrink(labels_HW, *picture_size(row)),
-            {index: colours_N3[index] for index in confusion.pair},
-        ),
-    )
 
 
 def picture_size(row: dict[str, Any]) -> tuple[int, int]:

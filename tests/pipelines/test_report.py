@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines import scenes
-from pipelines.report import make_panels, panels, pictures, summarise, write_report
+from pipelines.report import make_panels, panels, pictures, spotlights, summarise, write_report
 from pipelines.report.page import candidate_bars, share
 from pipelines.report.panels import Share
 from pipelines.report.statistics import Lowest, read_errors, read_labels
@@ -342,7 +342,7 @@ def test_rare_classes_are_a_third_of_those_that_occur_at_most(tmp_path):
     [(1, 1, False), (1, 2, True), (2, 2, False), (3, 12, True), (4, 12, False), (250, 1000, True)],
 )
 def test_what_a_quarter_of_the_images_show_is_not_rare(shown, images, rare):
-    assert panels.is_rare(shown, images) == rare
+    assert spotlights.is_rare(shown, images) == rare
 
 
 def test_few_classes_that_are_everywhere_are_not_listed_as_rare(tmp_path):
