@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fix pins clean
+.PHONY: help demo test test-fast test-tools check fix pins clean
 
 help:  ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,13 @@ test: $(READY)  ## Run every test
 
 test-fast: $(READY)  ## Run the tests that start no Ray
 	$(BIN)/python -m pytest -m "not ray"
+
+# In .tools, an environment of its own: a labelling tool's packages are not the project's.
+test-tools: $(READY)  ## Let Label Studio's own code read exports (and FiftyOne's: needs a MongoDB, FIFTYONE_DATABASE_URI)
+	@$(find_uv); \
+	$$uv venv --quiet --clear --python "$$(command -v $(PYTHON))" .tools; \
+	VIRTUAL_ENV="$$PWD/.tools" $$uv pip install --quiet -r requirements.txt label-studio-sdk fiftyone
+	.tools/bin/python -m pytest tests/pipelines/export
 
 check: $(READY)  ## Format, lint, types, import rules: changes nothing
 	$(BIN)/ruff format --check
@@ -35,7 +42,7 @@ pins: $(READY)  ## Choose the newest allowed version of every package again
 		--custom-compile-command "make pins" -o requirements.txt pyproject.toml
 
 clean:  ## Remove the environment; results in out/ and the MLflow store stay
-	rm -rf .venv .uv
+	rm -rf .venv .uv .tools
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

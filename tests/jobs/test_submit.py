@@ -170,3 +170,25 @@ def test_a_submitted_job_labels_a_folder(cluster, random_checkpoint, tmp_path):
     wrong = submit(address, *command, "--rejection", "topk:1")
     assert wrong.returncode != 0
     assert "rejection" in wrong.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(1500)
+def test_a_submitted_sweep_shares_the_cpus_of_the_cluster(cluster, tmp_path):
+    address, _ = cluster
+    output = tmp_path / "sweep"
+    (tmp_path / "space.json").write_text('{"policies": ["fixed:2"]}')
+    command = [
+        "jobs.sweep",
+        *("--dataset", "scenes", "--limit", "8", "--output", str(output)),
+        *("--classes", "grass", "sand", "blue sky", "water", "red ball", "green box"),
+        *("--space", str(tmp_path / "space.json"), "--search", "grid", "--concurrency", "2"),
+        *("--mlflow-uri", f"sqlite:///{tmp_path}/mlflow.db"),
+    ]
+    done = submit(address, *command)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    found = json.loads((output / "sweep.json").read_text())
+    assert (found["concurrency"], found["threads"]) == (2, 2)  # of the cluster's four
+    assert {one["rejection"] for one in found["trials"]} >= {"none", "topk:1", "fixed:2"}
+    assert json.loads((output / "rejection.json").read_text())["rejection"] == found["chosen"]
+    assert (output / "report" / "index.html").is_file()
