@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -16,6 +15,7 @@ from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.listing import is_input, list_images
 from pipelines.storage import Location, locate, open_buckets
 from pipelines.walking import walk
+from tests.proc import STATUS, kilobytes
 
 
 def listed(images, column="image_uri", **options):
@@ -285,12 +285,6 @@ def write_list_of_a_million(folder):
     return folder / "list.parquet"
 
 
-def kilobytes(field):
-    """What Linux says about the memory of this process."""
-    (found,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found)
-
-
 def memory_of_walking(folder):
     """Count the files below a folder; return how many, and the bytes at the peak.
 
@@ -305,7 +299,7 @@ def memory_of_walking(folder):
 FLAT = 150_000
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says")
+@pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says")
 def test_a_large_flat_folder_is_walked_in_the_memory_of_a_piece_of_it(tmp_path):
     (tmp_path / "warm").mkdir()
     first = tmp_path / "warm/photo.jpg"
@@ -335,7 +329,7 @@ def memory_of_planning(images):
     return len(manifest), len(todo), 1024 * (kilobytes("VmHWM") - before)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says")
+@pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says")
 @pytest.mark.parametrize("kind", ["folder", "list"])
 def test_a_million_images_are_planned_in_bounded_memory(tmp_path, kind):
     images = tmp_path if kind == "folder" else write_list_of_a_million(tmp_path)

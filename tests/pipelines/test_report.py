@@ -1,14 +1,18 @@
 import base64
 import io
 import itertools
+import multiprocessing
+import os
 import re
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -19,7 +23,9 @@ from pipelines.report.panels import Share
 from pipelines.report.statistics import Lowest, read_errors, read_labels
 from pipelines.report.statistics import read_rows as statistics_rows
 from pipelines.rows import FILE
+from pipelines.storage import locate
 from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
+from tests.proc import STATUS, kilobytes
 
 CLASSES = scenes.vocabulary()
 
@@ -418,3 +424,30 @@ def test_the_histogram_of_candidates_covers_what_occurs():
 @pytest.mark.parametrize(("value", "text"), [(0, "0.0 %"), (0.0004, "< 0.1 %"), (0.5, "50.0 %")])
 def test_shares_are_readable(value, text):
     assert share(value) == text
+
+
+def memory_of_a_report(folder):
+    """Write a report; return the images it covers and the bytes at the peak.
+
+    To be called in a process of its own.
+    """
+    output = locate(str(folder))
+    before = kilobytes("VmRSS")
+    statistics = summarise(output, len(CLASSES))
+    write_report(output, statistics, classes=CLASSES, run=RUN)
+    return statistics.images, 1024 * (kilobytes("VmHWM") - before)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says")
+def test_a_report_over_a_million_rows_takes_little_memory(tmp_path):
+    output = write_output(tmp_path, num_images=20, per_shard=20)
+    labels = Path(output.at("labels").path)
+    few = pq.read_table(labels / "part-00000.parquet")
+    pq.write_table(pa.concat_tables([few] * 50), labels / "part-00000.parquet")
+    for index in range(1, 1000):
+        os.link(labels / "part-00000.parquet", labels / f"part-{index:05d}.parquet")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        images, peak = process.submit(memory_of_a_report, output.path).result()
+    assert images == 1_000_000
+    assert peak < 400_000_000
+    assert (tmp_path / "output/report/index.html").stat().st_size < 5_000_000
