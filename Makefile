@@ -20,10 +20,11 @@ test-fast: $(READY)  ## Run the tests that start no Ray
 	$(BIN)/python -m pytest -m "not ray"
 
 # In .tools, an environment of its own: a labelling tool's packages are not the project's.
-test-tools: $(READY)  ## Let Label Studio's own code read exports (and FiftyOne's: needs a MongoDB, FIFTYONE_DATABASE_URI)
+test-tools: $(READY)  ## Let Label Studio's own code read exports; FiftyOne's too, where FIFTYONE_DATABASE_URI names a MongoDB
 	@$(find_uv); \
 	$$uv venv --quiet --clear --python "$$(command -v $(PYTHON))" .tools; \
-	VIRTUAL_ENV="$$PWD/.tools" $$uv pip install --quiet -r requirements.txt label-studio-sdk fiftyone
+	VIRTUAL_ENV="$$PWD/.tools" $$uv pip install --quiet -r requirements.txt label-studio-sdk \
+		$(if $(FIFTYONE_DATABASE_URI),fiftyone)
 	.tools/bin/python -m pytest tests/pipelines/export
 
 check: $(READY)  ## Format, lint, types, import rules: changes nothing
