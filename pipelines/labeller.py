@@ -229,4 +229,6 @@ class Labeller:
 def use_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads, at most those of this machine; None changes nothing."""
     if threads is not None:
+        # At a thread's first look torch gives it the number that any thread set last.
+        torch.get_num_threads()
         torch.set_num_threads(min(threads, os.cpu_count() or threads))

@@ -20,6 +20,8 @@ FORMAT = "sed-labels-1"
 
 RUNNING = "running"
 DONE = "done"
+REMOVING = "removing"
+"""Status of an output whose earlier labels `--overwrite` is removing: some may be gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,8 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
 
     Raises:
         ValueError: The place holds something else, or labels of another model, vocabulary,
-            rejection, minimum confidence or of other images; the message says what to do.
+            rejection, minimum confidence or of other images, or what a removal left; the message
+            says what to do.
     """
     kind = output.info().type
     if kind == FileType.File:
@@ -127,6 +130,21 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
         return None
     if overwrite:
         return None
+    check_same(output, run, identity)
+    return run
+
+
+def check_same(output: Location, run: dict[str, Any], identity: Identity) -> None:
+    """Require that an earlier start was of the same job, and that all it wrote is still there.
+
+    Raises:
+        ValueError: It was not.
+    """
+    if run.get("status") == REMOVING:
+        raise ValueError(
+            f"what is in the output {output.uri} was being removed when that was interrupted: "
+            "give --overwrite again"
+        )
     differences = [
         f"{another(word)} ({show(run['identity'][name])}, now {show(value)})"
         for name, word in WORDS.items()
@@ -137,7 +155,6 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
             f"the output {output.uri} was made with {' and '.join(differences)}: "
             "use another --output, or --overwrite to start from nothing"
         )
-    return run
 
 
 def another(word: str) -> str:
@@ -152,6 +169,15 @@ def show(value: object) -> str:
 
 
 def start_anew(output: Location) -> None:
-    """Remove what an earlier run wrote, and nothing else."""
+    """Remove what an earlier run wrote, and nothing else.
+
+    Until it is done no job may take what is left for its own.
+    """
+    try:
+        run = read_run(output)
+    except DamagedRunError:
+        run = None
+    if run is not None:
+        write_run(output, run | {"status": REMOVING})
     for name in OURS:
         output.at(name).remove()

@@ -1,6 +1,8 @@
 """A sweep whose driver is killed goes on where it was."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -37,14 +39,25 @@ def start(folder, cluster, seconds):
     return process
 
 
-def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_path):
-    output = tmp_path / "out"
-    process = start(tmp_path, cluster, 1.5)
+def wait_for_trials(process, output, count):
+    """Wait until so many trials have seen all images."""
     deadline = time.monotonic() + DEADLINE
-    while len(complete_trials(output)) < 2:
+    while len(complete_trials(output)) < count:
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_path):
+    output = tmp_path / "out"
+    process = start(tmp_path, cluster, 1.5)
+    wait_for_trials(process, output, 1)
+    os.kill(process.pid, signal.SIGINT)  # Ctrl-C is no end of the sweep either
+    process.join(DEADLINE)
+    assert process.exitcode == 1
+    assert not (output / "sweep.json").exists()
+    process = start(tmp_path, cluster, 1.5)
+    wait_for_trials(process, output, 2)
     process.kill()
     process.join()
     before, none = complete_trials(output), (output / "none.npz").stat().st_mtime_ns

@@ -139,7 +139,8 @@ def without_overlaps(found: Sequence[Share], classes: Sequence[str], height: flo
             continue
         half = min(LONGEST_TAG, LETTER * (len(classes[one.class_index]) + MARK)) / 2
         x = min(max(one.x, half), 1 - half)
-        y = min(max(one.y * height, TAG_HEIGHT / 2), height - TAG_HEIGHT / 2)
+        edge = min(TAG_HEIGHT, height) / 2
+        y = min(max(one.y * height, edge), height - edge)
         free = all(
             abs(x - other) >= half + width or abs(y - line) >= TAG_HEIGHT
             for other, line, width in placed

@@ -159,9 +159,7 @@ def focus_uri(mask_HW: np.ndarray, height: int, width: int, colour_3: np.ndarray
     shows. What is less than half as wide and high as the photo has a white frame besides: a single
     pixel of the class is enough to be seen.
     """
-    rows, columns = np.nonzero(mask_HW)
-    inside_HW = np.zeros((height, width), bool)
-    inside_HW[rows * height // mask_HW.shape[0], columns * width // mask_HW.shape[1]] = True
+    inside_HW = any_in_cell(mask_HW, height, width)
     rgba_HW4 = np.zeros((height, width, 4), np.uint8)
     rgba_HW4[~inside_HW, 3] = DIMMED
     rgba_HW4[grown(inside_HW, RING) & ~inside_HW] = (*colour_3.tolist(), 255)
@@ -183,6 +181,13 @@ def pair_uri(labels_HW: np.ndarray, colours: Mapping[int, np.ndarray]) -> str:
     edge_HW = (grown(inside_HW, 1) & ~inside_HW) | (border(labels_HW) & inside_HW)
     rgba_HW4[edge_HW] = 255
     return data_uri(Image.fromarray(rgba_HW4), "PNG", optimize=True)
+
+
+def any_in_cell(mask_HW: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a smaller mask, true where any pixel of a cell is."""
+    rows = np.arange(height) * mask_HW.shape[0] // height
+    columns = np.arange(width) * mask_HW.shape[1] // width
+    return np.logical_or.reduceat(np.logical_or.reduceat(mask_HW, rows, axis=0), columns, axis=1)
 
 
 def grown(mask_HW: np.ndarray, steps: int) -> np.ndarray:

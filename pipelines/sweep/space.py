@@ -79,8 +79,11 @@ class Space:
             raise ValueError(f"no policy has a hole for the parameter {idle[0]!r}")
         for policy in self.policies:
             for share in (0.0, 1.0):
-                ends = {name: pick(self.parameters[name], share) for name in HOLE.findall(policy)}
+                ends = {name: pick(self.parameters[name], share) for name in holes(policy)}
                 Rejection.parse(fill(policy, ends))
+            for name in holes(policy):
+                for choice in points(self.parameters[name]):
+                    Rejection.parse(fill(policy, ends | {name: choice}))
 
     def grid(self) -> list[str]:
         """Return every policy of the grid: all choices, and some values of each range."""

@@ -101,10 +101,17 @@ def measure_none(bench: Bench, file: Location) -> Tally:
     """Measure keeping every class on all images, or read what an earlier start measured.
 
     Raises:
-        UnusableSetError: No pixel of the masks is of a class that a name stands for.
+        UnusableSetError: No pixel of the masks is of a class that a name stands for; or an earlier
+            start measured other images.
     """
     if file.exists():
-        return Tally.from_bytes(file.read())
+        known = Tally.from_bytes(file.read())
+        if len(known) != bench.encoded.num_images:
+            raise UnusableSetError(
+                f"{bench.encoded.num_images} images of the validation set could be read, "
+                f"{len(known)} when the sweep began: use another --output"
+            )
+        return known
     task = ray.remote(num_cpus=bench.pool.num_cpus, num_gpus=bench.pool.num_gpus)(Bench.measure)
     step = bench.batch_size * max(1, bench.encoded.num_images // (8 * bench.batch_size))
     starts = range(0, bench.encoded.num_images, step)
@@ -128,12 +135,14 @@ def run_trials(plan: Plan, bench: Bench) -> tuple[list[Report], int]:
     # Only the driver reads these: a snapshot of Tune's own state is never older than this.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SECONDS_BETWEEN_SNAPSHOTS
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # By its own handler Ctrl-C would end the trials as if all of them had been run.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     resources: dict[str, float] = {"CPU": bench.pool.num_cpus, "GPU": bench.pool.num_gpus}
     trainable: Any = tune.with_resources(
         tune.with_parameters(run_trial, bench=bench), cast("Any", resources)
     )
     place = plan.output.at(TUNE)
-    if tune.Tuner.can_restore(place.path, storage_filesystem=place.fs):
+    if is_restorable(place):
         logger.info("Continuing the trials of an earlier start")
         tuner = tune.Tuner.restore(
             place.path, trainable=trainable, storage_filesystem=place.fs, restart_errored=True
@@ -157,6 +166,17 @@ METRICS_LOGGER = "ray.tune.analysis.experiment_analysis"
 def is_of_use(record: logging.LogRecord) -> bool:
     """Say whether what Tune logs of its results is more than that it kept no files of them."""
     return not record.getMessage().startswith("Failed to fetch metrics for ")
+
+
+def is_restorable(place: Location) -> bool:
+    """Say whether Tune's state is there and whole; a kill can come before or amid its writing."""
+    if not tune.Tuner.can_restore(place.path, storage_filesystem=place.fs):
+        return False
+    states = [info for info in place.files() if info.base_name.startswith("experiment_state-")]
+    try:
+        return bool(states and json.loads(place.at(states[-1].base_name).read()))
+    except ValueError:
+        return False
 
 
 KEPT = (

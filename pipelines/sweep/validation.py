@@ -120,7 +120,8 @@ class Encoder:
         try:
             mask_HW = decode_mask((row["mask"] or {}).get("bytes") or b"")
             image = decode_image(row["image"]["bytes"])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # A damaged or hostile file can make Pillow's parsers raise anything; it must not end a job.
+        except Exception as error:
             return known | {"message": f"{name}: {error}"}, None
         if mask_HW.ndim != 2:
             return known | {"message": f"{name}: the mask is no index image"}, None

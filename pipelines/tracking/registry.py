@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.storage import locate
 from pipelines.tracking.code import ROOT
 from pipelines.tracking.run import Run
 from pipelines.tracking.store import connect, redacted, resolve_uri, sentence
@@ -64,16 +65,33 @@ def resolve_model(source: str, uri: str | None = None) -> str:
     return str(files[0])
 
 
+def copy_of_file(uri: str) -> str:
+    """Return the path of a local copy of a rejection file in a bucket.
+
+    Raises:
+        ValueError: There is none, or it cannot be read.
+    """
+    try:
+        data = locate(uri).read()
+    except OSError as error:
+        raise ValueError(f"rejection file {uri!r} cannot be read: {sentence(error)}") from error
+    copy = Path(tempfile.mkdtemp(prefix="sed-rejection-")) / "rejection.json"
+    copy.write_bytes(data)
+    return str(copy)
+
+
 def resolve_rejection(text: str, uri: str | None = None) -> str:
-    """Return the local copy of a rejection file in a run; other policies pass through.
+    """Return the local copy of a rejection file in a run or a bucket; other policies pass through.
 
     Args:
-        text: runs:/RUN/rejection.json, or anything else.
+        text: runs:/RUN/rejection.json, s3://BUCKET/rejection.json, or anything else.
         uri: Tracking server; default as `resolve_uri` has it.
 
     Raises:
-        ValueError: The server cannot be reached or has no such file.
+        ValueError: The server or the bucket cannot be reached or has no such file.
     """
+    if "://" in text:
+        return copy_of_file(text)
     if not text.startswith("runs:/"):
         return text
     uri = resolve_uri(uri)

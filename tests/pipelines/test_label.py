@@ -22,7 +22,7 @@ from pipelines.buckets import bucket_filesystem
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.label import label
-from pipelines.labeller import Labeller
+from pipelines.labeller import Labeller, use_threads
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
 from sed.upsample import label_map
@@ -266,16 +266,25 @@ def test_one_thread_has_the_model_and_all_its_cores(photos):
             return super().score(images_B3HW, text_NPD, rejection)
 
     def call(_):
-        labeller(decoded(photos, ["photo00.png"]))
+        labeller(batch)
         return torch.get_num_threads()
 
     seen = set()
+    batch = decoded(photos, ["photo00.png"])
     labeller = make_labeller(model=Watched, threads=2)
     with ThreadPoolExecutor(3) as pool:
         callers = list(pool.map(call, range(6)))
     assert len(seen) == 1
     assert {threads for _, threads in seen} == {min(2, os.cpu_count())}
     assert set(callers) == {1}
+
+
+def test_a_threads_number_of_cores_is_not_that_of_another():
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        first.submit(use_threads, 2).result()
+        second.submit(use_threads, 1).result()
+        assert first.submit(torch.get_num_threads).result() == min(2, os.cpu_count())
+        assert second.submit(torch.get_num_threads).result() == 1
 
 
 def test_a_photo_that_no_memory_can_hold_costs_one_row(photos):

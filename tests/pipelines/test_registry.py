@@ -10,6 +10,7 @@ from PIL import Image
 import sed
 from pipelines import scenes, tracking
 from pipelines.masks import to_png
+from pipelines.storage import locate
 
 CLASSES = ["grass", "red ball", "sky"]
 
@@ -55,3 +56,11 @@ def test_mlflow_labels_images_with_any_class_list(registered):
         )
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def test_a_rejection_file_in_a_bucket_is_taken(s3_bucket):
+    uri = f"{s3_bucket}/sweep/rejection.json"
+    with pytest.raises(ValueError, match=r"sweep/rejection\.json' cannot be read"):
+        tracking.resolve_rejection(uri)
+    locate(uri).write(b'{"rejection": "topk:3,2,1"}')
+    assert str(sed.Rejection.parse(tracking.resolve_rejection(uri))) == "topk:3,2,1"

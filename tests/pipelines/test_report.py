@@ -313,6 +313,8 @@ def test_names_stay_in_the_picture_and_off_each_other():
         half = panels.LETTER * (len(names[one.class_index]) + panels.MARK) / 2
         assert half <= one.x <= 1 - half
         assert panels.TAG_HEIGHT / 2 <= 0.75 * one.y <= 0.75 - panels.TAG_HEIGHT / 2
+    (low,) = panels.without_overlaps(found[:1], names, 0.04)  # a panorama
+    assert low.y == 0.5
     apart = [replace(found[0], y=0.0), replace(found[1], y=0.5)]
     assert all(one.x is not None for one in panels.without_overlaps(apart, names, 0.75))
 

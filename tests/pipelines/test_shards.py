@@ -137,6 +137,15 @@ def test_starting_anew_removes_only_what_label_writes(tmp_path):
     assert [info.base_name for info in output.files(recursive=True)] == ["notes.txt"]
 
 
+def test_what_an_interrupted_removal_left_is_no_ones_labels(tmp_path, monkeypatch):
+    output = claimed(tmp_path)
+    monkeypatch.setattr(outputs, "OURS", ())  # it is interrupted before the first
+    outputs.start_anew(output)
+    with pytest.raises(ValueError, match="give --overwrite again"):
+        outputs.check_output(output, IDENTITY, overwrite=False)
+    assert outputs.check_output(output, IDENTITY, overwrite=True) is None
+
+
 def test_classes_come_from_the_command_line_a_benchmark_or_a_file(tmp_path):
     assert choose_classes(["sky", " door, double door "], None) == ["sky", "door, double door"]
     assert len(choose_classes([], "ade150")) == 150

@@ -8,6 +8,7 @@ import pytest
 from pipelines.storage import locate
 from pipelines.sweep import record
 from pipelines.sweep.plan import SWEEP_FILE
+from pipelines.sweep.sweep import is_restorable
 
 RESULT = {"max_miou_drop": 0.2, "failed_trials": 0, "chosen": None}
 
@@ -69,3 +70,13 @@ def test_a_sweep_with_failed_trials_is_searched_again(start, tmp_path, monkeypat
     assert start() == RESULT
     search_is_an_error(monkeypatch)
     assert start() == RESULT
+
+
+@pytest.mark.parametrize(
+    ("state", "restorable"), [(None, False), ("", False), ('{"trials"', False), ('{"a": 1}', True)]
+)
+def test_a_kill_before_or_amid_tunes_writing_leaves_nothing_to_restore(tmp_path, state, restorable):
+    (tmp_path / "tuner.pkl").write_bytes(b"")
+    if state is not None:
+        (tmp_path / "experiment_state-2026-01-01_00-00-00.json").write_text(state)
+    assert is_restorable(locate(str(tmp_path))) == restorable

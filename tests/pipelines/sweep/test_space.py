@@ -37,6 +37,7 @@ def test_a_file_of_either_kind_is_read(tmp_path):
         ({"policies": ["topk:2"], "more": 1}, 'may hold "policies"'),
         ({"policies": "topk:2"}, '"policies" is a list'),
         ({"policies": ["topk:{k}"]}, "nothing says what {k} may be"),
+        ({"policies": ["topk:{k}"], "parameters": {"k": [1, 0, 4]}}, "topk:0"),
         ({"policies": ["topk:2"], "parameters": {"k": [1]}}, "no policy has a hole"),
         ({"policies": ["best:{k}"], "parameters": {"k": [1]}}, "rejection 'best:1'"),
         ({"policies": ["topk:{k}"], "parameters": {"k": [0, 1]}}, "rejection 'topk:0'"),

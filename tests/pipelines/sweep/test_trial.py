@@ -16,10 +16,10 @@ from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
 from pipelines.sweep.search import PolicySearch
 from pipelines.sweep.space import Range, Space
-from pipelines.sweep.sweep import METRICS_LOGGER, is_of_use
+from pipelines.sweep.sweep import METRICS_LOGGER, is_of_use, measure_none
 from pipelines.sweep.tally import drop
 from pipelines.sweep.trial import Bench, file_name, read_reports, rungs
-from pipelines.sweep.validation import ENCODED, Encoded, Encoder, usable
+from pipelines.sweep.validation import ENCODED, Encoded, Encoder, UnusableSetError, usable
 from sed import Rejection
 from sed.metrics import ConfusionMatrix
 
@@ -171,3 +171,18 @@ def test_a_list_ends():
 def test_only_the_missing_files_of_tune_are_left_out_of_the_log(message, kept):
     record = logging.LogRecord(METRICS_LOGGER, logging.WARNING, "", 0, message, None, None)
     assert is_of_use(record) == kept
+
+
+def test_a_start_that_could_read_other_images_is_refused(encoded, question, tmp_path):
+    place = locate(str(tmp_path / "none.npz"))
+    place.write(measure(encoded, question, "none").to_bytes())
+    bench = Bench(
+        encoded=Encoded((), (NUM_IMAGES + 1,), 0.0, ()),
+        text=None,
+        question=question,
+        load_model=load_nano,
+        pool=Pool(1, 1, 0, 1),
+        batch_size=NUM_IMAGES,
+    )
+    with pytest.raises(UnusableSetError, match=f"{NUM_IMAGES} when the sweep began"):
+        measure_none(bench, place)
