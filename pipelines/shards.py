@@ -89,8 +89,9 @@ def parts(output: Location, folder: str) -> list[FileInfo]:
 
 
 def done_shards(output: Location) -> set[int]:
-    """Return the shards whose labels are written."""
-    matches = (PART.fullmatch(info.base_name) for info in output.at(LABELS).files())
+    """Return the shards whose labels are written; a file without content is none."""
+    written = (info for info in output.at(LABELS).files() if info.size)
+    matches = (PART.fullmatch(info.base_name) for info in written)
     return {int(match[1]) for match in matches if match}
 
 

@@ -8,6 +8,7 @@ import posixpath
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -127,7 +128,10 @@ class Location:
         upload is complete.
         """
         if not isinstance(self.fs, LocalFileSystem):
-            put(self.fs, self.path, data)
+            # An exception may leave Arrow's stream open, which then completes the upload with what
+            # it has. In a thread no signal can raise one; Ray ends workers by signals.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(put, self.fs, self.path, data).result()
             return
         folder, name = posixpath.split(self.path)
         self.fs.create_dir(folder, recursive=True)

@@ -209,3 +209,10 @@ def test_the_vocabulary_id_depends_on_names_and_order():
     ids = {vocabulary_id(names) for names in (["a", "b"], ["b", "a"], ["a"], ["a, b"])}
     assert len(ids) == 4
     assert vocabulary_id(["a", "b"]) == vocabulary_id(("a", "b"))
+
+
+def test_labels_without_content_are_not_done(tmp_path):
+    output = locate(str(tmp_path))
+    shards.write_shard(output, 3, rows.LABELS.empty_table(), rows.ERRORS.empty_table())
+    (tmp_path / "labels" / "part-00005.parquet").touch()
+    assert shards.done_shards(output) == {3}

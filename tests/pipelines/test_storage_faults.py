@@ -5,8 +5,10 @@ import http.client
 import os
 import pickle
 import resource
+import signal
 import threading
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -350,3 +352,29 @@ def test_a_file_that_is_too_large_is_refused_without_another_request(proxy, phot
     assert rows[0]["error_type"] == "TooLarge"
     assert f"{len(PHOTO)} bytes" in rows[0]["message"]
     assert [command for command, key in proxy.seen if key == "a.png"] == ["HEAD"]
+
+
+class Interrupting:
+    """A bucket; as soon as an object is begun this process gets a signal."""
+
+    def __init__(self, fs):
+        self.fs = fs
+
+    def open_output_stream(self, *args, **options):
+        stream = self.fs.open_output_stream(*args, **options)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return stream
+
+
+def test_an_object_is_never_half_there_whenever_a_signal_ends_its_writer(s3_bucket):
+    def end(*_):
+        raise SystemExit
+
+    place = locate(f"{s3_bucket}/out/part-00001.parquet")
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with pytest.raises(SystemExit):
+            replace(place, fs=Interrupting(place.fs)).write(b"all of it")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert place.read() == b"all of it"
