@@ -20,6 +20,8 @@ logger = logging.getLogger("jobs")
 OF_NO_USE = {
     "ray._private.authentication.authentication_token_setup": "Token authentication is enabled for",
     "ray.data._internal.progress": "Progress bars disabled.",
+    # Of files that a sweep switches off.
+    "ray.tune.analysis.experiment_analysis": "Failed to fetch metrics for ",
 }
 """Messages of Ray that say only that its default or our setting holds: logger and first words."""
 

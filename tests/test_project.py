@@ -121,6 +121,16 @@ def test_only_the_one_message_is_left_out_of_a_log(caplog):
     assert caplog.messages == ["the disk is full"]
 
 
+@pytest.mark.parametrize(
+    ("message", "kept"), [("Failed to fetch metrics for 3 trial(s)", False), ("x", True)]
+)
+def test_only_the_missing_files_of_tune_are_left_out_of_the_log(message, kept):
+    name = "ray.tune.analysis.experiment_analysis"
+    session.leave_out(name, session.OF_NO_USE[name])
+    record = logging.LogRecord(name, logging.WARNING, "", 0, message, None, None)
+    assert bool(logging.getLogger(name).filter(record)) == kept
+
+
 OUT = ("--output", "/nowhere/out")
 
 

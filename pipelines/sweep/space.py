@@ -78,12 +78,11 @@ class Space:
         if idle := sorted(set(self.parameters) - used):
             raise ValueError(f"no policy has a hole for the parameter {idle[0]!r}")
         for policy in self.policies:
-            for share in (0.0, 1.0):
-                ends = {name: pick(self.parameters[name], share) for name in holes(policy)}
-                Rejection.parse(fill(policy, ends))
-            for name in holes(policy):
-                for choice in points(self.parameters[name]):
-                    Rejection.parse(fill(policy, ends | {name: choice}))
+            filled = {name: pick(self.parameters[name], 0) for name in holes(policy)}
+            Rejection.parse(fill(policy, filled))
+            for name in filled:
+                for value in points(self.parameters[name]):
+                    Rejection.parse(fill(policy, filled | {name: value}))
 
     def grid(self) -> list[str]:
         """Return every policy of the grid: all choices, and some values of each range."""

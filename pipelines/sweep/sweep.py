@@ -149,8 +149,6 @@ def run_trials(plan: Plan, bench: Bench) -> tuple[list[Report], int]:
         )
     else:
         tuner = new_tuner(plan, bench, trainable)
-    # Tune misses its own files of metrics, which are switched off above.
-    logging.getLogger(METRICS_LOGGER).addFilter(is_of_use)
     results = tuner.fit()
     for error in results.errors:
         logger.warning("a trial failed: %s", str(error).strip().rpartition("\n")[2])
@@ -158,14 +156,6 @@ def run_trials(plan: Plan, bench: Bench) -> tuple[list[Report], int]:
     if not found:
         raise RuntimeError(f"every trial failed; the first: {results.errors[0]}")
     return [{key: one[key] for key in one if key in KEPT} for one in found], len(results.errors)
-
-
-METRICS_LOGGER = "ray.tune.analysis.experiment_analysis"
-
-
-def is_of_use(record: logging.LogRecord) -> bool:
-    """Say whether what Tune logs of its results is more than that it kept no files of them."""
-    return not record.getMessage().startswith("Failed to fetch metrics for ")
 
 
 def is_restorable(place: Location) -> bool:

@@ -1,7 +1,5 @@
 """Encoding and measuring, called as plain functions on drawn scenes."""
 
-import logging
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +14,7 @@ from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
 from pipelines.sweep.search import PolicySearch
 from pipelines.sweep.space import Range, Space
-from pipelines.sweep.sweep import METRICS_LOGGER, is_of_use, measure_none
+from pipelines.sweep.sweep import measure_none
 from pipelines.sweep.tally import drop
 from pipelines.sweep.trial import Bench, file_name, read_reports, rungs
 from pipelines.sweep.validation import ENCODED, Encoded, Encoder, UnusableSetError, usable
@@ -163,14 +161,6 @@ def test_a_list_ends():
     search = PolicySearch(["topk:1"], references=1)
     search.suggest("a")
     assert search.suggest("b") == "FINISHED"
-
-
-@pytest.mark.parametrize(
-    ("message", "kept"), [("Failed to fetch metrics for 3 trial(s)", False), ("x", True)]
-)
-def test_only_the_missing_files_of_tune_are_left_out_of_the_log(message, kept):
-    record = logging.LogRecord(METRICS_LOGGER, logging.WARNING, "", 0, message, None, None)
-    assert is_of_use(record) == kept
 
 
 def test_a_start_that_could_read_other_images_is_refused(encoded, question, tmp_path):
