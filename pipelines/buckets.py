@@ -78,8 +78,12 @@ class PatientS3(S3FileSystem):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the number of attempts."""
+        return again, ({**self.options(), "attempts": self.attempts},)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the filesystem was made with, the number of attempts left out."""
         _, (options,) = super().__reduce__()
-        return again, ({**options, "attempts": self.attempts},)
+        return options
 
 
 def again(options: dict[str, Any]) -> PatientS3:

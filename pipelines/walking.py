@@ -3,17 +3,15 @@
 import itertools
 import logging
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from pyarrow.fs import FileSelector, FileSystem, FileType, GcsFileSystem, LocalFileSystem
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from pipelines.buckets import PatientS3
+from pipelines.keys import bucket_keys
 
 CHUNK = 65_536
 """Paths that are Python strings at a time."""
-
-LISTINGS = 16
-"""Folders of a bucket that are listed at a time."""
 
 Ancestors = frozenset[tuple[int, int]]
 """Device and number of every folder on the way to a folder."""
@@ -24,18 +22,17 @@ logger = logging.getLogger(__name__)
 def walk(fs: FileSystem, folder: str) -> Iterator[list[str]]:
     """Yield the paths of all files below a folder, in no order, up to `CHUNK` together.
 
-    Of a local folder nothing more is in memory. Of a bucket of S3 up to `LISTINGS` folders
-    are, each whole: pyarrow has no pages. A key of 35 bytes took 300 bytes (measured
-    with as many files on disk), so a prefix of ten million keys without folders in it takes 3 GB; a
-    list of the keys (`--images keys.parquet`) does not. Google knows no folders: there all keys of
-    the prefix are in memory together.
+    Of a local folder nothing more is in memory, and of a bucket of S3 some pages of its keys. Of
+    Google's all keys of the prefix are together, since pyarrow has no pages: 35 bytes of a key took
+    300 (measured with as many files on disk), ten million keys take 3 GB; a list of the keys
+    (`--images keys.parquet`) does not.
     """
     if isinstance(fs, LocalFileSystem):
         paths = local_files(folder)
-    elif isinstance(fs, GcsFileSystem):
-        paths = iter(listed(fs, folder, recursive=True)[0])
+    elif isinstance(fs, PatientS3):
+        paths = itertools.chain.from_iterable(bucket_keys(fs, folder))
     else:
-        paths = itertools.chain.from_iterable(bucket_folders(fs, folder))
+        paths = iter(listed_at_once(fs, folder))
     while chunk := list(itertools.islice(paths, CHUNK)):
         yield chunk
 
@@ -79,36 +76,7 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def bucket_folders(fs: FileSystem, top: str) -> Iterator[list[str]]:
-    """Yield the files of each folder of a bucket, several folders being listed at a time."""
-    waiting, running = [top], deque()
-    with ThreadPoolExecutor(LISTINGS) as pool:
-        while waiting or running:
-            while waiting and len(running) < LISTINGS:
-                running.append(pool.submit(bucket_folder, fs, waiting.pop()))
-            files, folders = running.popleft().result()
-            waiting += folders
-            yield files
-
-
-def bucket_folder(fs: FileSystem, folder: str) -> tuple[list[str], list[str]]:
-    """Return the files and the folders in a folder of a bucket.
-
-    A folder without a name ("a//b") looks to pyarrow like the folder that it is in: there, all is
-    listed at once.
-    """
-    files, folders = listed(fs, folder, recursive=False)
-    if any(inner.rstrip("/") == folder.rstrip("/") for inner in folders):
-        return listed(fs, folder, recursive=True)[0], []
-    return files, folders
-
-
-def listed(fs: FileSystem, folder: str, *, recursive: bool) -> tuple[list[str], list[str]]:
-    """Return the files and the folders that pyarrow lists; none where there is nothing."""
-    selector = FileSelector(folder, recursive=recursive, allow_not_found=True)
-    files: list[str] = []
-    folders: list[str] = []
-    for info in fs.get_file_info(selector):
-        if info.type in (FileType.File, FileType.Directory):
-            (files if info.type == FileType.File else folders).append(info.path)
-    return files, folders
+def listed_at_once(fs: FileSystem, folder: str) -> list[str]:
+    """Return the files below a folder that pyarrow lists; none where there is nothing."""
+    found = fs.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+    return [info.path for info in found if info.type == FileType.File]

@@ -2,7 +2,6 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.csv
@@ -200,36 +199,6 @@ def test_writing_leaves_the_file_whole_or_not_there(tmp_path):
         place.write("no bytes")
     assert place.read() == b"two"
     assert [info.base_name for info in locate(str(tmp_path / "new")).files()] == ["file"]
-
-
-def put_key(server, bucket, key):
-    """Write an object under a key that pyarrow would not take."""
-    signed = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
-    headers = {"Authorization": f"{signed}, SignedHeaders=host, Signature=0"}
-    url = f"{server}/{bucket[5:]}/{key}"
-    urlopen(Request(url, data=b"x", method="PUT", headers=headers)).close()
-
-
-def test_a_bucket_is_listed_folder_by_folder_with_names_that_are_empty(s3_server, s3_bucket):
-    keys = ["top.png", "in/a.png", "in/b/c.png", "in/b/d/e.png", "in/f//g.png", "in/f/h.png"]
-    for key in keys:
-        put_key(s3_server, s3_bucket, key)
-    place = locate(s3_bucket)
-    asked = []
-
-    class Asked:
-        """The filesystem, and which folders it was asked to list."""
-
-        def get_file_info(self, selector):
-            asked.append((selector.base_dir.partition("/")[2], selector.recursive))
-            return place.fs.get_file_info(selector)
-
-    found = sorted(path for paths in walk(Asked(), place.path) for path in paths)
-    assert found == sorted(f"{place.path}/{key}" for key in keys)
-    folders = ["", "in", "in/b", "in/b/d", "in/f"]
-    assert sorted(asked) == [*((folder, False) for folder in folders), ("in/f", True)]
-    listing = listed(s3_bucket)
-    assert listing.image_uris.to_pylist() == sorted(f"{s3_bucket}/{key}" for key in keys)
 
 
 def test_links_are_followed_but_not_round_in_a_circle(folder, tmp_path, caplog):
