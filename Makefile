@@ -19,12 +19,13 @@ test: $(READY)  ## Run every test
 test-fast: $(READY)  ## Run the tests that start no Ray
 	$(BIN)/python -m pytest -m "not ray"
 
-# In .tools, an environment of its own: a labelling tool's packages are not the project's.
-test-tools: $(READY)  ## Let Label Studio's own code read exports; FiftyOne's too, where FIFTYONE_DATABASE_URI names a MongoDB
+# In .tools, an environment of its own: a labelling tool's packages are not the project's, and hold others back.
+test-tools: $(READY)  ## Let the tools' own code read exports: Label Studio's, CVAT's; FiftyOne's too, where FIFTYONE_DATABASE_URI names a MongoDB
 	@$(find_uv); \
 	$$uv venv --quiet --clear --python "$$(command -v $(PYTHON))" .tools; \
-	VIRTUAL_ENV="$$PWD/.tools" $$uv pip install --quiet -r requirements.txt label-studio-sdk \
+	VIRTUAL_ENV="$$PWD/.tools" $$uv pip install --quiet --group dev -r pyproject.toml label-studio-sdk datumaro \
 		$(if $(FIFTYONE_DATABASE_URI),fiftyone)
+	.tools/bin/python -c "import datumaro, label_studio_sdk.converter.brush"
 	.tools/bin/python -m pytest tests/pipelines/export
 
 check: $(READY)  ## Format, lint, types, import rules: changes nothing

@@ -62,3 +62,21 @@ def test_more_than_255_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at most 255 classes, these labels have 256"):
         export_alone(write_labels(tmp_path, classes=many(256)), "cvat", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_datumaro_reads_the_same_masks(tmp_path):
+    """CVAT reads what it imports by this library's readers."""
+    datumaro = pytest.importorskip("datumaro")
+    labels = write_labels(tmp_path)
+    export_alone(labels, "cvat", tmp_path / "out")
+    found = datumaro.Dataset.import_from(str(tmp_path / "out"), "voc_segmentation")
+    names = [label.name for label in found.categories()[datumaro.AnnotationType.label]]
+    assert names[1:] == CLASSES
+    items = {item.id: item for item in found}
+    listed = (tmp_path / "out/ImageSets/Segmentation/default.txt").read_text().splitlines()
+    assert sorted(items) == sorted(listed)
+    for name, (_, mask_HW) in zip(listed, masks_of(labels, len(CLASSES)), strict=True):
+        found_HW = np.full(mask_HW.shape, -1)
+        for mask in items[name].annotations:
+            found_HW[mask.image.astype(bool)] = mask.label - 1
+        np.testing.assert_array_equal(found_HW, mask_HW)
