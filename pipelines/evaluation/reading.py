@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipelines.decoding import failure
 from pipelines.evaluation.rows import READ
@@ -51,11 +51,7 @@ class Read:
         if row.get("error_type") is not None:
             return found | {name: row[name] for name in ("error_type", "message")}
         try:
-            with explained("photo"):
-                photo = decode_image(content(row["image"]))
-            with explained("mask"):
-                mask_HW = decode_mask(content(row["mask"]))
-                self.check(mask_HW, photo)
+            photo, mask_HW = read_pair(row, self.num_classes)
         except ImageError as error:
             return found | failure(error.kind, error)
         pixels_HW3 = np.asarray(resize_shortest_edge(photo, self.short_side, self.long_side))
@@ -70,20 +66,35 @@ class Read:
             "pixels_height": pixels_HW3.shape[0],
         }
 
-    def check(self, mask_HW: np.ndarray, photo: Image.Image) -> None:
-        """Require a mask of the photo's shape that holds classes.
 
-        Raises:
-            ValueError: It is none.
-        """
-        if mask_HW.ndim != 2:
-            raise ValueError("it has several channels instead of an index for each pixel")
-        height, width = mask_HW.shape
-        # A mask that was made smaller may be off by the rounding of one side.
-        if abs(height * photo.width - width * photo.height) > max(photo.size):
-            raise ValueError(f"it is {width} x {height}, the photo {photo.width} x {photo.height}")
-        ignore = ignore_value(self.num_classes)
-        check_labels("it", mask_HW[mask_HW != ignore], self.num_classes)
+def read_pair(row: dict[str, Any], num_classes: int) -> tuple[Image.Image, np.ndarray]:
+    """Return the photo of a row of `rows.PREPARED` and the class of each pixel, mask_HW.
+
+    Raises:
+        ImageError: One of them is broken, or they do not fit each other or the classes.
+    """
+    with explained("photo"):
+        photo = decode_image(content(row["image"]))
+    with explained("mask"):
+        mask_HW = decode_mask(content(row["mask"]))
+        check_mask(mask_HW, photo, num_classes)
+    return photo, mask_HW
+
+
+def check_mask(mask_HW: np.ndarray, photo: Image.Image, num_classes: int) -> None:
+    """Require a mask of the photo's shape that holds classes.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if mask_HW.ndim != 2:
+        raise ValueError("it has several channels instead of an index for each pixel")
+    height, width = mask_HW.shape
+    # A mask that was made smaller may be off by the rounding of one side.
+    if abs(height * photo.width - width * photo.height) > max(photo.size):
+        raise ValueError(f"it is {width} x {height}, the photo {photo.width} x {photo.height}")
+    ignore = ignore_value(num_classes)
+    check_labels("it", mask_HW[mask_HW != ignore], num_classes)
 
 
 @contextmanager
@@ -91,6 +102,9 @@ def explained(what: str) -> Iterator[None]:
     """Turn whatever a bad file makes Pillow raise into an `ImageError` that says what is bad."""
     try:
         yield
+    except UnidentifiedImageError as error:  # its own message is an address in memory
+        reason = "Pillow cannot identify its image format"
+        raise ImageError(f"Bad{what.capitalize()}", f"the {what}: {reason}") from error
     # A damaged or hostile file can make Pillow's parsers raise anything; it must not end a job.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

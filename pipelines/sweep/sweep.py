@@ -108,7 +108,7 @@ def measure_none(bench: Bench, file: Location) -> Tally:
         known = Tally.from_bytes(file.read())
         if len(known) != bench.encoded.num_images:
             raise UnusableSetError(
-                f"{bench.encoded.num_images} images of the validation set could be read, "
+                f"{bench.encoded.num_images} images of the validation set can be used, "
                 f"{len(known)} when the sweep began: use another --output"
             )
         return known

@@ -22,7 +22,8 @@ from pipelines import rows, tensors
 from pipelines.benchmark import clock
 from pipelines.cluster import Pool
 from pipelines.datasets import Labelled
-from pipelines.evaluate import decode_image, decode_mask
+from pipelines.evaluation.reading import read_pair
+from pipelines.images import ImageError
 from pipelines.labeller import LoadModel, use_threads
 from sed.resize import to_model_input
 from sed.shortest_edge import resize_shortest_edge
@@ -60,7 +61,7 @@ class Encoded:
     """Of the encoder, an image."""
 
     broken: tuple[str, ...]
-    """Images that could not be read, and why."""
+    """Images that cannot be used, and why: they or their masks are broken, or do not fit."""
 
     @property
     def num_images(self) -> int:
@@ -88,9 +89,15 @@ class Encoder:
     """Hold one model on one device and keep what its decoder needs of each image."""
 
     def __init__(
-        self, *, load_model: LoadModel, device: str = "cpu", threads: int | None = None
+        self,
+        *,
+        load_model: LoadModel,
+        num_classes: int,
+        device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
         use_threads(threads)
+        self.num_classes = num_classes
         self.device = device
         self.model: Any = load_model(device)
         side = self.model.config.image_size
@@ -112,20 +119,16 @@ class Encoder:
         return self.model.condense(self.model.encode(images_B3HW))
 
     def read(self, row: Row) -> tuple[Row, Tensor | None]:
-        """Return what is kept of a row, and its image; None where image or mask is broken."""
+        """Return what is kept of a row, and its image; None where `jobs.evaluate` has an error."""
         name = row["image_id"]
         known = {"image_id": name, "order": hashlib.sha256(name.encode()).hexdigest()}
         if row.get("message"):
             return known | {"message": f"{name}: {row['message']}"}, None
         try:
-            mask_HW = decode_mask((row["mask"] or {}).get("bytes") or b"")
-            image = decode_image(row["image"]["bytes"])
-        # A damaged or hostile file can make Pillow's parsers raise anything; it must not end a job.
-        except Exception as error:
+            photo, _ = read_pair(row, self.num_classes)
+        except ImageError as error:
             return known | {"message": f"{name}: {error}"}, None
-        if mask_HW.ndim != 2:
-            return known | {"message": f"{name}: the mask is no index image"}, None
-        return known | {"mask": row["mask"]}, self.to_input(image)
+        return known | {"mask": row["mask"]}, self.to_input(photo)
 
     def to_input(self, image: Image.Image) -> Tensor:
         """Return a photo as the published evaluation feeds it, image_3HW."""
@@ -138,13 +141,14 @@ def encode(data: Labelled, load_model: LoadModel, pool: Pool, batch_size: int) -
     """Run the encoder over the validation set; the result is in Ray's object store.
 
     Raises:
-        UnusableSetError: No image has a mask that can be read.
+        UnusableSetError: No image has a mask that can be used.
     """
     data.rows.context.enable_progress_bars = sys.stdout.isatty()
     encoded = data.rows.map_batches(
         cast("Any", Encoder),
         fn_constructor_kwargs={
             "load_model": load_model,
+            "num_classes": len(data.classes),
             "device": pool.device,
             "threads": pool.threads,
         },
@@ -163,7 +167,7 @@ def encode(data: Labelled, load_model: LoadModel, pool: Pool, batch_size: int) -
     seconds = np.concatenate([one for _, one in told]) if told else np.zeros(0)
     if not len(seconds):
         reason = f" ({broken[0]})" if broken else ""
-        raise UnusableSetError(f"no image of {data.name!r} has a mask that can be read{reason}")
+        raise UnusableSetError(f"no image of {data.name!r} has a mask that can be used{reason}")
     return Encoded(
         blocks=tuple(block for block, _ in parts),
         sizes=tuple(len(one) for _, one in told),

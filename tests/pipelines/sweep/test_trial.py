@@ -7,6 +7,8 @@ import pytest
 import sed
 from pipelines.cluster import Pool
 from pipelines.datasets import Labelled, draw_scenes
+from pipelines.evaluation.reading import Read
+from pipelines.masks import to_png
 from pipelines.rows import PREPARED
 from pipelines.scenes import vocabulary
 from pipelines.storage import locate
@@ -28,6 +30,10 @@ def load_nano(device):
     return sed.load_model("nano", device)
 
 
+def make_encoder():
+    return Encoder(load_model=load_nano, num_classes=len(vocabulary()))
+
+
 @pytest.fixture(scope="module")
 def scenes():
     return draw_scenes(pa.table({"id": range(NUM_IMAGES)}), split="seen", seed=3)
@@ -35,7 +41,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def encoded(scenes):
-    return Encoder(load_model=load_nano)(scenes)
+    return make_encoder()(scenes)
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +108,37 @@ def test_keeping_every_class_costs_everything_and_drops_nothing(encoded, questio
     assert (few.decoder_I > 0).all()
 
 
-def test_a_broken_image_or_mask_is_told_and_left_out(scenes):
-    rows = scenes.to_pylist()
-    rows[0]["image"] = {"bytes": b"no photo", "path": "x"}
-    rows[1]["mask"] = None
-    rows[2]["mask"] = {"bytes": b"", "path": "x"}
-    table = Encoder(load_model=load_nano)(pa.Table.from_pylist(rows, schema=PREPARED))
+def changed(row, **values):
+    return row | {name: {"bytes": data, "path": "x"} for name, data in values.items()}
+
+
+def test_what_evaluate_has_no_score_for_is_told_and_left_out(scenes):
+    good, *_ = scenes.to_pylist()
+    height, width = mask_of(good).shape
+    broken = {
+        "image is no photo": changed(good, image=b"no photo"),
+        "mask is missing": good | {"mask": None},
+        "mask is empty": changed(good, mask=b""),
+        "mask has colours": changed(good, mask=to_png(np.zeros((height, width, 3), np.uint8))),
+        "mask lies on its side": changed(
+            good, mask=to_png(np.zeros((width, height + 9), np.uint8))
+        ),
+        "mask has a label beyond": changed(
+            good, mask=to_png(np.full((height, width), 200, np.uint8))
+        ),
+    }
+    rows = [good, *(row | {"image_id": name} for name, row in broken.items())]
+    prepared = pa.Table.from_pylist(rows, schema=PREPARED)
+    table = make_encoder()(prepared)
     assert table.schema == ENCODED
     kept, (wrong, seconds) = usable(table)
-    assert kept["image_id"].to_pylist() == [rows[3]["image_id"]]
-    assert [message.partition(":")[0] for message in wrong] == [r["image_id"] for r in rows[:3]]
+    assert kept["image_id"].to_pylist() == [good["image_id"]]
     assert len(seconds) == 1
+    step = Read(short_side=64, long_side=256, num_classes=len(vocabulary()))
+    errors = [one for one in step(prepared).to_pylist() if one["error_type"]]
+    assert wrong == [f"{one['image_id']}: {one['message']}" for one in errors]
+    assert [one["image_id"] for one in errors] == list(broken)
+    assert "label 200, but there are 156 classes" in wrong[-1]
 
 
 def test_each_step_doubles_the_images():
