@@ -1,6 +1,7 @@
 """The most memory that a piece of work takes, above what its process held before."""
 
 import ctypes
+import math
 import os
 import re
 import sys
@@ -31,13 +32,13 @@ class PeakMemory:
         """Say whether this system tells."""
         return self.device != "cpu" or (sys.platform == "linux" and os.access(RESET, os.W_OK))
 
-    def gb(self) -> float | None:
-        """Return the growth so far, in gigabytes; None where it is not measured."""
+    def growth(self) -> float:
+        """Return the growth so far, in bytes; NaN where it is not measured."""
         if not self.is_measured:
-            return None
+            return math.nan
         if self.device != "cpu":
-            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 1e9
-        return (held("VmHWM") - self.before) / 1e9
+            return torch.cuda.max_memory_allocated(self.device) - self.before
+        return held("VmHWM") - self.before
 
 
 def give_back() -> None:

@@ -17,12 +17,13 @@ from ray import tune
 from pipelines.cluster import choose_pool, embed_once
 from pipelines.labeller import LoadModel
 from pipelines.storage import Location
+from pipelines.sweep.bench import Bench
 from pipelines.sweep.plan import STATE_FILE, Plan
 from pipelines.sweep.search import PolicySearch, references
 from pipelines.sweep.stopping import ParetoHalving
 from pipelines.sweep.tally import Tally, add
-from pipelines.sweep.timing import time_alone
-from pipelines.sweep.trial import Bench, Report, describe, run_trial
+from pipelines.sweep.timing import time_alone, time_encoder
+from pipelines.sweep.trial import Report, describe, run_trial
 from pipelines.sweep.validation import UnusableSetError, encode
 from sed import Rejection
 
@@ -71,13 +72,13 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         place=plan.output.at(TRIALS),
     )
     logger.info("%d images are encoded; now without rejection", encoded.num_images)
+    bench = replace(bench, encoder_seconds=time_encoder(bench))
     none = measure_none(bench, plan.output.at(NONE_FILE))
     bench = replace(bench, none=ray.put(none))
     trials, failed = run_trials(plan, bench)
     trials.insert(
         0,
-        describe(bench, none, none)
-        | {"rejection": "none", "reference": False, "peak_memory_gb": None},
+        describe(bench, none, none) | {"rejection": "none", "reference": False},
     )
     finished = [one for one in trials if one["images"] == encoded.num_images]
     logger.info("Timing %d policies one after the other", len(finished))
@@ -88,7 +89,7 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         "images": encoded.num_images,
         "broken_images": list(encoded.broken),
         "num_names": len(plan.question.names),
-        "encoder_seconds": encoded.encoder_seconds,
+        "encoder_seconds": bench.encoder_seconds,
         "trials": trials,
         "failed_trials": failed,
         "concurrency": pool.size,

@@ -43,6 +43,9 @@ class Tally:
     labels_I: np.ndarray
     """Seconds of making the label map."""
 
+    memory_I: np.ndarray
+    """Bytes that the decoder took for the image's batch at most; NaN where it is not measured."""
+
     def __len__(self) -> int:
         return len(self.hits_IN)
 
@@ -89,6 +92,11 @@ class Tally:
         """Return the share of the classes in the masks that were still there, for each level."""
         present = max(int((self.truth_IN > 0).sum()), 1)
         return (self.found_IL.sum(axis=0) / present).tolist()
+
+    def peak_memory_gb(self) -> float | None:
+        """Return the most that the decoder took for a batch; None where it is not measured."""
+        most = float(np.fmax.reduce(self.memory_I))
+        return None if np.isnan(most) else most / 1e9
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from ray.data import ActorPoolStrategy
 from torch import Tensor
 
 from pipelines import rows, tensors
-from pipelines.benchmark import clock
 from pipelines.cluster import Pool
 from pipelines.datasets import Labelled
 from pipelines.evaluation.reading import read_pair
@@ -36,7 +35,6 @@ ENCODED = pa.schema(
         pa.field("order", pa.string()),
         pa.field("mask", rows.FILE),
         rows.KEPT,
-        pa.field("encoder_seconds", pa.float64()),
         pa.field("message", pa.string()),
     ]
 )
@@ -56,9 +54,6 @@ class Encoded:
 
     sizes: tuple[int, ...]
     """Rows of each."""
-
-    encoder_seconds: float
-    """Of the encoder, an image."""
 
     broken: tuple[str, ...]
     """Images that cannot be used, and why: they or their masks are broken, or do not fit."""
@@ -98,10 +93,7 @@ class Encoder:
     ) -> None:
         use_threads(threads)
         self.num_classes = num_classes
-        self.device = device
         self.model: Any = load_model(device)
-        side = self.model.config.image_size
-        self.model.encode(torch.zeros(1, 3, side, side))  # the first image is slower
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return a row of `ENCODED` for each row."""
@@ -109,14 +101,10 @@ class Encoder:
         sound = [(row, image) for row, image in found if image is not None]
         if sound:
             images_B3HW = torch.stack([image for _, image in sound])
-            seconds, essence = clock(lambda: self.encode(images_B3HW), self.device)
+            essence = self.model.condense(self.model.encode(images_B3HW))
             for (row, _), kept in zip(sound, essence.split(), strict=True):
-                row |= {"features": tensors.pack(kept), "encoder_seconds": seconds / len(sound)}
+                row |= {"features": tensors.pack(kept)}
         return pa.Table.from_pylist([row for row, _ in found], schema=ENCODED)
-
-    def encode(self, images_B3HW: Tensor) -> Any:  # noqa: ANN401  whatever `decode` takes
-        """Return what the decoder needs."""
-        return self.model.condense(self.model.encode(images_B3HW))
 
     def read(self, row: Row) -> tuple[Row, Tensor | None]:
         """Return what is kept of a row, and its image; None where `jobs.evaluate` has an error."""
@@ -144,7 +132,7 @@ def encode(data: Labelled, load_model: LoadModel, pool: Pool, batch_size: int) -
         UnusableSetError: No image has a mask that can be used.
     """
     data.rows.context.enable_progress_bars = sys.stdout.isatty()
-    encoded = data.rows.map_batches(
+    rows = data.rows.map_batches(
         cast("Any", Encoder),
         fn_constructor_kwargs={
             "load_model": load_model,
@@ -160,25 +148,24 @@ def encode(data: Labelled, load_model: LoadModel, pool: Pool, batch_size: int) -
     ).sort("order")
     parts = [
         cast("Any", ray.remote(usable).options(num_returns=2).remote(block))
-        for block in encoded.materialize().to_arrow_refs()
+        for block in rows.materialize().to_arrow_refs()
     ]
     told = ray.get([told for _, told in parts])
     broken = tuple(message for messages, _ in told for message in messages)
-    seconds = np.concatenate([one for _, one in told]) if told else np.zeros(0)
-    if not len(seconds):
-        reason = f" ({broken[0]})" if broken else ""
-        raise UnusableSetError(f"no image of {data.name!r} has a mask that can be used{reason}")
-    return Encoded(
+    encoded = Encoded(
         blocks=tuple(block for block, _ in parts),
-        sizes=tuple(len(one) for _, one in told),
-        encoder_seconds=float(np.median(seconds)),
+        sizes=tuple(count for _, count in told),
         broken=broken,
     )
+    if not encoded.num_images:
+        reason = f" ({broken[0]})" if broken else ""
+        raise UnusableSetError(f"no image of {data.name!r} has a mask that can be used{reason}")
+    return encoded
 
 
-def usable(block: pa.Table) -> tuple[pa.Table, tuple[Sequence[str], np.ndarray]]:
-    """Return the rows that can be used; what is wrong with the others; seconds of the encoder."""
+def usable(block: pa.Table) -> tuple[pa.Table, tuple[Sequence[str], int]]:
+    """Return the rows that can be used; what is wrong with the others; how many can be used."""
     sound = np.array([message is None for message in block["message"].to_pylist()], dtype=bool)
     kept = block.filter(pa.array(sound))
     wrong = [message for message in block["message"].to_pylist() if message is not None]
-    return kept, (wrong, kept["encoder_seconds"].to_numpy())
+    return kept, (wrong, len(kept))

@@ -1,5 +1,7 @@
 """Counts of images: scores, intervals and costs that follow from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def tally_of(images, num_classes, kept=(4, 2, 1)):
     count = len(images)
     levels = np.tile(kept, (count, 1))
     seconds = np.ones(count)
-    return Tally(*map(np.array, (hits, truth, predicted)), levels, levels * 0 + 1, seconds, seconds)
+    return Tally(*map(np.array, (hits, truth, predicted)), levels, levels * 0 + 1, *[seconds] * 3)
 
 
 def random_images(count, num_classes, wrong):
@@ -84,6 +86,12 @@ def test_tallies_are_cut_joined_and_stored():
     assert len(again) == 5
     for name in Tally.__dataclass_fields__:
         assert np.array_equal(getattr(again, name), getattr(whole, name))
+
+
+def test_the_peak_is_that_of_the_batch_that_took_most():
+    one = tally_of(random_images(3, 4, wrong=0), 4)
+    assert replace(one, memory_I=np.array([1e9, 3e9, np.nan])).peak_memory_gb() == 3
+    assert replace(one, memory_I=np.full(3, np.nan)).peak_memory_gb() is None
 
 
 def test_recall_is_of_the_classes_in_the_masks():

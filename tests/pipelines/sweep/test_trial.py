@@ -12,13 +12,14 @@ from pipelines.masks import to_png
 from pipelines.rows import PREPARED
 from pipelines.scenes import vocabulary
 from pipelines.storage import locate
+from pipelines.sweep.bench import Bench
 from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
 from pipelines.sweep.search import PolicySearch
 from pipelines.sweep.space import Range, Space
 from pipelines.sweep.sweep import measure_none
 from pipelines.sweep.tally import drop
-from pipelines.sweep.trial import Bench, file_name, read_reports, rungs
+from pipelines.sweep.trial import file_name, read_reports, rungs
 from pipelines.sweep.validation import ENCODED, Encoded, Encoder, UnusableSetError, usable
 from sed import Rejection
 from sed.metrics import ConfusionMatrix
@@ -69,7 +70,7 @@ def mask_of(row):
 def measure(encoded, question, text):
     model = load_nano("cpu")
     bench = Bench(
-        encoded=Encoded((), (), 0.0, ()),
+        encoded=Encoded((), (), ()),
         text=None,
         question=question,
         load_model=load_nano,
@@ -131,9 +132,9 @@ def test_what_evaluate_has_no_score_for_is_told_and_left_out(scenes):
     prepared = pa.Table.from_pylist(rows, schema=PREPARED)
     table = make_encoder()(prepared)
     assert table.schema == ENCODED
-    kept, (wrong, seconds) = usable(table)
+    kept, (wrong, count) = usable(table)
     assert kept["image_id"].to_pylist() == [good["image_id"]]
-    assert len(seconds) == 1
+    assert count == 1
     step = Read(short_side=64, long_side=256, num_classes=len(vocabulary()))
     errors = [one for one in step(prepared).to_pylist() if one["error_type"]]
     assert wrong == [f"{one['image_id']}: {one['message']}" for one in errors]
@@ -193,7 +194,7 @@ def test_a_start_that_could_read_other_images_is_refused(encoded, question, tmp_
     place = locate(str(tmp_path / "none.npz"))
     place.write(measure(encoded, question, "none").to_bytes())
     bench = Bench(
-        encoded=Encoded((), (NUM_IMAGES + 1,), 0.0, ()),
+        encoded=Encoded((), (NUM_IMAGES + 1,), ()),
         text=None,
         question=question,
         load_model=load_nano,
