@@ -60,7 +60,7 @@ class Args(SessionArgs):
     """Images that go through the decoder together, as in the later job."""
 
     limit: int = 256
-    """At most this many images."""
+    """At most this many images: the first ones of the dataset, as in jobs.evaluate."""
 
     seed: int = 0
     """Of the search, and of the scenes that are drawn."""
@@ -161,11 +161,11 @@ def parameters(args: Args) -> dict[str, object]:
 
 def describe(result: dict[str, Any], output: str) -> None:
     """Say what was found and where it is."""
-    from pipelines.sweep.results import doubt, gain_sentence, sentence, table
+    from pipelines.sweep.words import doubt, failures, gain_sentence, sentence, table
 
     for line in table(result):
         say(line)
-    for words in (sentence(result), doubt(result), gain_sentence(result)):
+    for words in (sentence(result), doubt(result), gain_sentence(result), failures(result)):
         if words is not None:
             say(words)
     if result["chosen"] is not None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines.sweep.results import complete, doubt, named, sentence
+from pipelines.sweep.results import complete, named
 from pipelines.sweep.trial import Report
+from pipelines.sweep.words import doubt, failures, interval, lost, sentence
 
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 14, 44
@@ -75,7 +76,9 @@ def render(result: Mapping[str, Any]) -> str:
         charts=charts,
         chosen=None if result["chosen"] is None else named(result, [result["chosen"]])[0],
         unrejected=named(result, ["none"])[0],
-        sentence=". ".join(filter(None, (sentence(result), doubt(result)))),
+        sentence=". ".join(filter(None, (sentence(result), doubt(result), failures(result)))),
+        lost=lost,
+        interval=interval,
         width=WIDTH,
         height=HEIGHT,
         box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),

@@ -25,6 +25,7 @@ from pipelines.sweep.tally import Tally, add
 from pipelines.sweep.timing import time_alone, time_encoder
 from pipelines.sweep.trial import Report, describe, run_trial
 from pipelines.sweep.validation import UnusableSetError, encode
+from pipelines.sweep.words import interval, lost
 from sed import Rejection
 
 logger = logging.getLogger(__name__)
@@ -220,9 +221,10 @@ class LogReports(tune.Callback):
     ) -> None:
         """Write one line."""
         logger.info(
-            "%s: %d images, %.2f points lost (%.2f to %.2f), cost %.3f",
-            *(
-                result[key]
-                for key in ("rejection", "images", "drop_points", "drop_low", "drop_high", "cost")
-            ),
+            "%s: %d images, %s (%s), cost %.3f",
+            result["rejection"],
+            result["images"],
+            lost(result["drop_points"]),
+            interval(result["drop_low"], result["drop_high"]),
+            result["cost"],
         )

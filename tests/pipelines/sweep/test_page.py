@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines.sweep.page import decades, render, steps
 from pipelines.sweep.picture import draw
-from pipelines.sweep.results import doubt, gain_sentence, sentence, table
+from pipelines.sweep.words import doubt, failures, gain_sentence, interval, lost, sentence, table
 
 
 def trial(name, cost, miou, *, images=64, reference=False):
@@ -43,6 +43,7 @@ def result():
         "max_miou_drop": 0.2,
         "images": 64,
         "broken_images": [],
+        "failed_trials": 0,
         "num_names": 323,
         "concurrency": 2,
         "threads": 1,
@@ -124,7 +125,8 @@ def choice(low, high, *, images=64, allowed=0.2):
 
 
 def test_a_choice_within_the_noise_is_said_to_be_one():
-    assert "known to be between -0.45 and 0.55 points, and 0.2 are allowed" in doubt(result())
+    words = "only known to be 0.45 gained to 0.55 lost, and 0.2 may be; sweep on more images"
+    assert words in doubt(result())
     assert "The choice may be an accident" in render(result())
     assert doubt(choice(0.0, 0.1)) is None
     assert doubt(choice(-2.0, 0.1)) is None  # wide, but all of it is allowed
@@ -146,3 +148,36 @@ def test_speeds_within_the_noise_of_the_clock_are_equal():
     assert "no policy is as accurate and faster" in gain("topk:2", 1.0, 1.0)
     assert gain_sentence({"gain": None}) is None
     assert "the decoder equally fast" in sentence(result() | {"chosen": "none"})
+
+
+def test_what_is_gained_is_not_called_lost():
+    assert lost(0.25) == "0.25 points of mIoU lost"
+    assert lost(-2.25) == "2.25 points of mIoU gained"
+    assert lost(-0.001) == "0.00 points of mIoU lost"
+    assert interval(0.1, 0.3) == "0.10 to 0.30 lost"
+    assert interval(-0.1, 0.3) == "0.10 gained to 0.30 lost"
+    assert interval(-0.1, -0.001) == "0.10 gained to 0.00 lost"
+    assert interval(-3, -1.5) == "1.50 to 3.00 gained"
+    better = choice(-3, -1.5, allowed=-1)
+    for one in better["trials"]:
+        if one["rejection"] == "fixed:9":
+            one["drop_points"] = -2.25
+    words = "fixed:9, 2.25 points of mIoU gained against none, 95 % interval 1.50 to 3.00 gained"
+    assert words in sentence(better)
+    page = render(better)
+    assert (
+        "<b>2.25</b><span>points of mIoU gained, 95 % interval 1.50 to 3.00 gained</span>" in page
+    )
+    assert "cheapest, 1 points better than none" in page
+    assert "No policy gains 1 points of mIoU" in sentence(better | {"chosen": None})
+    uncertain = doubt(choice(-3, -0.5, allowed=-1))
+    assert "only known to be 0.50 to 3.00 gained, and 1 have to be gained" in uncertain
+
+
+def test_failed_trials_are_told_of(capsys):
+    assert failures(result()) is None
+    assert failures(result() | {"failed_trials": 1}) == (
+        "1 trial failed: what was found is of the others, the same command tries it again"
+    )
+    words = "3 trials failed: what was found is of the others, the same command tries them again"
+    assert words in render(result() | {"failed_trials": 3})
