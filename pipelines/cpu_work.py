@@ -17,8 +17,9 @@ from PIL import Image
 
 import sed
 from pipelines import scenes
+from pipelines.fetching import Scored
 from pipelines.images import decode
-from pipelines.labeller import Labeller, Scored
+from pipelines.labeller import Labeller
 from pipelines.throughput import StandIn
 
 SIZES = ((640, 480), (1632, 1224), (4000, 3000))

@@ -2,14 +2,14 @@
 
 Rows: `rows.DECODED` in, `rows.LABELLED` out, in the same order. A row with an error passes through.
 
-Shapes: B images, K surviving classes of an image, H W pixels, P prompts, D embedding.
+Shapes: B images, N classes, H W pixels, P prompts, D embedding.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,8 +21,10 @@ from torch import Tensor
 import sed
 from pipelines import masks, rows, tensors
 from pipelines.decoding import Row, failure
+from pipelines.fetching import Maps, Scored, fetch, groups
 from pipelines.out_of_memory import try_in_turn
 from sed.encoder import Essence
+from sed.uncertainty import sum_up
 
 
 class Model(Protocol):
@@ -59,18 +61,8 @@ Input = Tensor | list[Tensor]
 """An image_3HW, or the tensors of its features."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the model says about one image."""
-
-    scores: sed.ClassScores
-    kept: tuple[Tensor, ...] = ()
-    """The tensors of its features, where they are to be kept."""
-
-    def on_cpu(self) -> "Scored":
-        """Return the same in the memory of the machine."""
-        scores = sed.ClassScores(self.scores.logits_KHW.cpu(), self.scores.candidates_K.cpu())
-        return Scored(scores, tuple(tensor.cpu() for tensor in self.kept))
+FETCHED_TOGETHER = 2**28
+"""Bytes of label maps that a GPU makes before it is waited for: a batch of usual photos."""
 
 
 class Labeller:
@@ -103,6 +95,7 @@ class Labeller:
         self.rejection = rejection
         self.min_confidence = min_confidence
         self.keep_features = keep_features
+        self.fetched_together = 0 if device == "cpu" else FETCHED_TOGETHER
         self.ignore = masks.ignore_value(len(self.classes))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -117,11 +110,9 @@ class Labeller:
             for row, pixels in zip(images, batch["pixels"], strict=True)
             if row["error_type"] is None
         ]
-        found = iter(self.score_sound(inputs))
-        labelled = [
-            row if row["error_type"] is not None else row | self.label(row, next(found))
-            for row in images
-        ]
+        sound = [row for row in images if row["error_type"] is None]
+        columns = self.label_all(sound, self.score_sound(inputs))
+        labelled = [row if row["error_type"] is not None else row | next(columns) for row in images]
         return pa.Table.from_pylist(labelled, schema=rows.LABELLED)
 
     def prepare(self, row: Row, pixels: pa.LargeBinaryScalar) -> Input | Exception:
@@ -174,16 +165,51 @@ class Labeller:
         scores = model.decode(essence, self.text_NPD, self.rejection)
         return [Scored(*pair) for pair in zip(scores, essence.split(), strict=True)]
 
-    def label(self, row: Row, found: Scored | Exception) -> Row:
+    def label_all(self, images: list[Row], found: list[Scored | Exception]) -> Iterator[Row]:
+        """Return the result columns of each image, or its error."""
+        sizes = [(row["height"], row["width"]) for row in images]
+        for group in groups(sizes, self.fetched_together):
+            fetched = self.fetch_together(images[group], found[group])
+            for image in zip(images[group], found[group], fetched, strict=True):
+                yield self.label(*image)
+
+    def fetch_together(
+        self, images: list[Row], found: list[Scored | Exception]
+    ) -> Sequence[Maps | None]:
+        """Return the maps of images whose device is waited for once.
+
+        None of an image that was not scored, of one alone, and of all where memory does not
+        suffice for all: such an image goes its own ways.
+        """
+        nothing = [None] * len(images)
+        scored = [
+            (one, row["height"], row["width"])
+            for row, one in zip(images, found, strict=True)
+            if not isinstance(one, Exception)
+        ]
+        if len(scored) < 2:
+            return nothing
+        together = try_in_turn(lambda: fetch(scored, self.ignore))
+        if isinstance(together, Exception):
+            return nothing
+        maps = iter(together)
+        return [None if isinstance(one, Exception) else next(maps) for one in found]
+
+    def label(self, row: Row, found: Scored | Exception, maps: Maps | None = None) -> Row:
         """Return the result columns of an image, or its error.
 
         The threads share the memory of one device. What does not fit beside the work of the others
         is done again while the model waits, and then from scores in the memory of the machine.
+
+        Args:
+            row: Of the image.
+            found: Its scores.
+            maps: What is written of them, where that was fetched.
         """
         if isinstance(found, Exception):
             return failure("OutOfMemory", found)
         described = try_in_turn(
-            lambda: self.describe(row, found),
+            lambda: self.describe(row, found, maps),
             lambda: self.in_turn(lambda: self.describe(row, found)),
             lambda: self.describe(row, found.on_cpu()),
         )
@@ -191,39 +217,29 @@ class Labeller:
             return failure("OutOfMemory", described)
         return described
 
-    def describe(self, row: Row, found: Scored) -> Row:
+    def describe(self, row: Row, found: Scored, maps: Maps | None = None) -> Row:
         """Make label map, confidence and segments of one image at its own size."""
-        scores = found.scores
-        labels_HW, confidence_HW = self.label_map(scores, row["height"], row["width"])
-        unsure = scores.uncertainty()
+        if maps is None:
+            (maps,) = fetch([(found, row["height"], row["width"])], self.ignore)
+        labels_HW, confidence_HW = maps.labels_HW.numpy(), maps.confidence_HW.numpy()
+        labels_HW[confidence_HW < self.min_confidence] = self.ignore
+        unsure = sum_up(maps.doubts, maps.candidates_K)
         name = row["image_uri"].rpartition("/")[2].rpartition(".")[0] or "image"
         return {
-            "features": tensors.pack(found.kept) if self.keep_features else None,
+            "features": list(map(tensors.value, maps.kept)) if self.keep_features else None,
             "mask": {"bytes": masks.index_png(labels_HW, len(self.classes)), "path": f"{name}.png"},
             "confidence": {
-                "bytes": masks.confidence_png(scores.confidence().cpu().numpy()),
+                "bytes": masks.confidence_png(maps.coarse_HW.numpy()),
                 "path": f"{name}_confidence.png",
             },
             "segments": masks.segments(labels_HW, confidence_HW, self.classes),
             "ignored_fraction": float((labels_HW == self.ignore).mean()),
             "mean_confidence": float(confidence_HW.mean(dtype=np.float64)),
-            "candidates": scores.candidates_K.tolist(),
+            "candidates": maps.candidates_K.tolist(),
             "mean_margin": unsure.margin,
             "mean_entropy": unsure.entropy,
             "rivals": [asdict(rivalry) for rivalry in unsure.rivals],
         }
-
-    def label_map(
-        self, scores: sed.ClassScores, height: int, width: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels_HW, uncertain pixels ignored, and confidence_HW."""
-        if not len(scores.candidates_K):
-            shape = (height, width)
-            return np.full(shape, self.ignore, np.int32), np.zeros(shape, np.float32)
-        labels, confidence = scores.label_map(height, width)
-        labels_HW, confidence_HW = labels.cpu().numpy(), confidence.cpu().numpy()
-        labels_HW[confidence_HW < self.min_confidence] = self.ignore
-        return labels_HW, confidence_HW
 
 
 def use_threads(threads: int | None) -> None:

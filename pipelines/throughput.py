@@ -27,7 +27,7 @@ from pipelines.benchmark import Case, make_model, random_text
 from pipelines.label import label
 from pipelines.labeller import LoadModel, Model
 from pipelines.plan import LabelConfig, make_plan
-from sed.uncertainty import Uncertainty
+from sed.uncertainty import Doubts
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ class StandInScores(sed.ClassScores):
         """Return confidence_HW, made once."""
         return make_once(super().confidence)
 
-    def uncertainty(self) -> Uncertainty:
-        """Return how uncertain the scores are, found once."""
-        return make_once(super().uncertainty)
+    def doubts(self) -> Doubts:
+        """Return what makes the scores uncertain, found once."""
+        return make_once(super().doubts)
 
 
 MADE: dict[Any, Any] = {}

@@ -24,7 +24,7 @@ from sed.rejection import Rejection
 from sed.resize import check_pixels, fit_shortest_edge, fit_square, to_model_input
 from sed.shortest_edge import resize_shortest_edge
 from sed.text import PROMPTS, TextEncoder
-from sed.uncertainty import Uncertainty, measure
+from sed.uncertainty import Doubts, Uncertainty, sum_up, survey
 from sed.upsample import label_map
 
 KEEP_ALL = Rejection()
@@ -52,7 +52,11 @@ class ClassScores:
 
     def uncertainty(self) -> Uncertainty:
         """Return how uncertain the scores are."""
-        return measure(self.logits_KHW, self.candidates_K)
+        return sum_up(self.doubts(), self.candidates_K)
+
+    def doubts(self) -> Doubts:
+        """Return what `uncertainty` is made of, without waiting for the device."""
+        return survey(self.logits_KHW)
 
 
 @dataclass(frozen=True)

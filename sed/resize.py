@@ -3,6 +3,8 @@
 Shapes: B images, H W pixels; X pixels of an enlarged axis, T pixels that each is made of.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sed.shortest_edge import enlarges, shortest_edge_size
+from sed.transfers import upload
 
 PRECISION = 22
 """Bits behind the point of Pillow's weights."""
@@ -32,12 +35,12 @@ def fit_shortest_edge(
     height, width = pixels_HW3.shape[:2]
     new_width, new_height = shortest_edge_size(width, height, short_side, long_side)
     if device.type != "cpu" and enlarges(width, height, short_side, long_side):
-        return enlarge(torch.tensor(pixels_HW3, device=device), new_width, new_height)
+        return enlarge(upload(pixels_HW3, device), new_width, new_height)
     if (new_width, new_height) != (width, height):
         image = Image.fromarray(pixels_HW3)
         resized = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
         pixels_HW3 = np.asarray(resized)
-    return torch.tensor(pixels_HW3, device=device)
+    return upload(pixels_HW3, device)
 
 
 def enlarge(pixels_HW3: Tensor, width: int, height: int) -> Tensor:
@@ -49,7 +52,7 @@ def enlarge_axis(pixels: Tensor, axis: int, size: int) -> Tensor:
     """Enlarge one axis."""
     if pixels.shape[axis] == size:
         return pixels
-    places_TX, weights_TX = (part.to(pixels.device) for part in taps(pixels.shape[axis], size))
+    places_TX, weights_TX = taps_on(pixels.device, pixels.shape[axis], size)
     shape = [1] * pixels.ndim
     shape[axis] = size
     parts = [
@@ -58,6 +61,13 @@ def enlarge_axis(pixels: Tensor, axis: int, size: int) -> Tensor:
     ]
     total = torch.stack(parts).sum(dim=0) + (1 << (PRECISION - 1))
     return (total >> PRECISION).to(torch.uint8)
+
+
+@lru_cache(maxsize=256)
+def taps_on(device: torch.device, old: int, new: int) -> tuple[Tensor, Tensor]:
+    """Return `taps` on a device; the photos of a corpus have few different sizes."""
+    places_TX, weights_TX = taps(old, new)
+    return upload(places_TX.numpy(), device), upload(weights_TX.numpy(), device)
 
 
 def taps(old: int, new: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ The plain way resizes the probability map of every class to the image's size and
 40 GB for 847 classes on a 12-megapixel photo. Here the result is the same, bit for bit, from a few
 classes and a strip of columns at a time, with a running maximum. Bilinear resizing is separable,
 columns first, and never leaves the range of its inputs: a class that around a strip stays under
-what another class is sure to reach there is left out of that strip.
+what another class is sure to reach there is left out of that strip. A GPU leaves none out: it would
+have to say which, and the host to wait for that; so a label map never makes the host wait.
 
 Shapes: K candidate classes, G classes of one group, S strips, H W the decoder's map, Y X the image.
 """
@@ -64,14 +65,25 @@ def largest_resized(
     """Return which map is largest at each pixel after bilinear resizing (int32), and its value."""
     if height * width <= _SMALL:
         return _largest_resized_plainly(scores_KHW, height, width)
-    step, most = _TILES[scores_KHW.device.type == "cpu"]
+    on_cpu = scores_KHW.device.type == "cpu"
+    step, most = _TILES[on_cpu]
     strips = [slice(x, min(x + step, width)) for x in range(0, width, step)]
-    needed_SK = _needed(scores_KHW, strips, width)
     class_bytes = 4 * (scores_KHW.shape[1] * width + height * strips[0].stop)
     group_size = max(1, min(memory_limit // class_bytes, most))
     # Transposed until the end, so that the second resize runs along the contiguous axis.
     best_XY = scores_KHW.new_full((width, height), -math.inf)
     index_XY = torch.zeros(width, height, dtype=torch.int32, device=scores_KHW.device)
+    choose = _choose_among_needed if on_cpu else _choose_among_all
+    choose(best_XY, index_XY, scores_KHW, strips, group_size)
+    return index_XY.T.contiguous(), best_XY.T.contiguous()
+
+
+def _choose_among_needed(
+    best_XY: Tensor, index_XY: Tensor, scores_KHW: Tensor, strips: list[slice], group_size: int
+) -> None:
+    """Fill in the largest value and its class, in each strip from those that may be largest."""
+    width, height = best_XY.shape
+    needed_SK = _needed(scores_KHW, strips, width)
     for group_G in needed_SK.any(dim=0).nonzero().flatten().split(group_size):
         wide_GHX = _resize_last(scores_KHW[group_G], width)
         for strip, needed_K in zip(strips, needed_SK, strict=True):
@@ -79,7 +91,21 @@ def largest_resized(
             if len(kept):
                 score_GXY = _resize_last(wide_GHX[kept, :, strip].transpose(1, 2), height)
                 _keep_larger(best_XY[strip], index_XY[strip], score_GXY, group_G[kept].tolist())
-    return index_XY.T.contiguous(), best_XY.T.contiguous()
+
+
+def _choose_among_all(
+    best_XY: Tensor, index_XY: Tensor, scores_KHW: Tensor, strips: list[slice], group_size: int
+) -> None:
+    """Do the same from all classes: on a GPU quicker than to wait for which are needed."""
+    width, height = best_XY.shape
+    for start in range(0, len(scores_KHW), group_size):
+        wide_GHX = _resize_last(scores_KHW[start : start + group_size], width)
+        for strip in strips:
+            score_GXY = _resize_last(wide_GHX[:, :, strip].transpose(1, 2), height)
+            score_XY, place_XY = score_GXY.max(dim=0)
+            larger_XY = score_XY > best_XY[strip]
+            torch.where(larger_XY, (place_XY + start).int(), index_XY[strip], out=index_XY[strip])
+            torch.maximum(best_XY[strip], score_XY, out=best_XY[strip])
 
 
 def _largest_resized_plainly(scores_KHW: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sed import upsample
 from sed.upsample import label_map, largest_resized
 
 MEMORY = 2**28
@@ -100,6 +101,32 @@ def test_one_candidate_labels_everything():
 
 def test_the_memory_limit_changes_nothing():
     assert_equals_the_plain_way(torch.randn(20, 48, 64), 200, 300, memory_limit=1)
+
+
+@pytest.mark.parametrize("memory_limit", [1, 10**5, MEMORY])
+@pytest.mark.parametrize("scale", [0.1, 30.0, 60.0])
+def test_all_classes_looked_at_as_on_a_gpu_equal_the_plain_way(scale, memory_limit, monkeypatch):
+    monkeypatch.setattr(upsample, "_choose_among_needed", upsample._choose_among_all)
+    duplicated = smooth(11, 32, 40, scale=scale).repeat(3, 1, 1)
+    assert_equals_the_plain_way(duplicated, 133, 222, memory_limit=memory_limit)
+    assert_equals_the_plain_way(
+        smooth(20, 48, 64, scale=scale), 70, 1100, memory_limit=memory_limit
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_finds_the_labels_of_a_cpu_without_a_wait():
+    logits = smooth(30, 96, 96)
+    expected, _ = label_map(logits, torch.arange(30), height=480, width=1100)
+    on_gpu, candidates = logits.cuda(), torch.arange(30, device="cuda")
+    label_map(on_gpu, candidates, height=480, width=1100)  # what loads code waits
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        labels, _ = label_map(on_gpu, candidates, height=480, width=1100)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (labels.cpu() == expected).float().mean() > 0.999
 
 
 def test_half_precision_logits_are_accepted():
