@@ -77,3 +77,23 @@ def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_pat
     assert (output / "none.npz").stat().st_mtime_ns == none
     assert result["run_id"] == run_id
     assert (output / "rejection.json").exists()
+
+
+def test_a_sweep_goes_on_where_no_node_has_the_cpus_that_its_trials_had(tmp_path):
+    output = tmp_path / "out"
+    with machines(num_cpus=2) as large:
+        process = start(tmp_path, large, 1.5)
+        wait_for_trials(process, output, 1)
+        process.kill()
+        process.join()
+    before = complete_trials(output)
+    assert len(before) < 6
+    with machines(num_cpus=1) as small:
+        process = start(tmp_path, small, 0)
+        process.join(DEADLINE)
+        assert process.exitcode == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["threads"] == 1
+    assert len({one["rejection"] for one in result["trials"]}) == len(result["trials"]) == 1 + 6
+    after = complete_trials(output)
+    assert {name: after[name] for name in before} == before
