@@ -64,6 +64,9 @@ def record(result: Mapping[str, Any], output: Location, run: tracking.Run) -> No
         (chosen,) = named(result, [result["chosen"]])
         run.tags({"chosen": result["chosen"]})
         run.metrics({f"chosen/{name}": value for name, value in numbers(chosen).items()})
+    else:  # what an earlier start chose, with another --max-miou-drop
+        run.remove_tag("chosen")
+        run.remove_artifact(REJECTION_FILE)
     run.metrics({"seconds": result["seconds"], "front_size": len(result["front"])})
     with TemporaryDirectory() as folder:
         for name in (REJECTION_FILE, PICTURE_FILE):

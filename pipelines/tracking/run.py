@@ -81,6 +81,27 @@ class Run:
 
         self.attempt("set tags", send)
 
+    def remove_tag(self, name: str) -> None:
+        """Remove a tag; one that is not there is no failure."""
+
+        def send(client: "MlflowClient", run_id: str) -> None:
+            if name in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, name)
+
+        self.attempt(f"remove the tag {name}", send)
+
+    def remove_artifact(self, name: str) -> None:
+        """Remove an uploaded file from the top folder; one that is not there is no failure."""
+
+        def send(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            if name in {file.path for file in client.list_artifacts(run_id)}:
+                uri = str(client.get_run(run_id).info.artifact_uri)
+                get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)
+
+        self.attempt(f"remove {name}", send)
+
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Upload a local file, or a folder with all it holds."""
         path = Path(path)

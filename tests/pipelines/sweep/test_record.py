@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines import tracking
+from pipelines.report import PAGE
 from pipelines.storage import locate
 from pipelines.sweep import record
-from pipelines.sweep.plan import SWEEP_FILE
+from pipelines.sweep.plan import REJECTION_FILE, SWEEP_FILE
 from pipelines.sweep.sweep import is_restorable
 
 RESULT = {"max_miou_drop": 0.2, "failed_trials": 0, "chosen": None}
@@ -70,6 +72,29 @@ def test_a_sweep_with_failed_trials_is_searched_again(start, tmp_path, monkeypat
     assert start() == RESULT
     search_is_an_error(monkeypatch)
     assert start() == RESULT
+
+
+def test_a_choice_that_a_later_bound_takes_back_leaves_the_run(tmp_path):
+    uri, output = f"sqlite:///{tmp_path}/mlflow.db", locate(str(tmp_path / "out"))
+    output.at(*PAGE).write(b"page")
+    output.at(REJECTION_FILE).write(b"{}")
+    trial = {"rejection": "topk:1", "miou": 80.0, "kept": [1, 1, 1], "recall": [1, 1, 1]}
+    result = {"chosen": "topk:1", "seconds": 1.0, "front": ["topk:1"], "trials": [trial]}
+    client = tracking.store.connect(uri)
+
+    def recorded(result):
+        with tracking.run(uri, "sed", "sweep", run_id=known.get("id")) as run:
+            known.setdefault("id", run.id)
+            record.record(result, output, run)
+        tags = client.get_run(known["id"]).data.tags
+        return tags.get("chosen"), {file.path for file in client.list_artifacts(known["id"])}
+
+    known = {}
+    files = {"rejection.json", "sweep.json", "report"}
+    assert recorded(result) == ("topk:1", files)
+    output.at(REJECTION_FILE).remove()
+    assert recorded(result | {"chosen": None}) == (None, files - {"rejection.json"})
+    assert recorded(result | {"chosen": None}) == (None, files - {"rejection.json"})
 
 
 @pytest.mark.parametrize(
