@@ -146,6 +146,7 @@ def run_trials(plan: Plan, bench: Bench) -> tuple[list[Report], int]:
     place = plan.output.at(TUNE)
     if is_restorable(place):
         logger.info("Continuing the trials of an earlier start")
+        # Its trials take the resources of this trainable: this cluster may be a smaller one.
         tuner = tune.Tuner.restore(
             place.path, trainable=trainable, storage_filesystem=place.fs, restart_errored=True
         )
