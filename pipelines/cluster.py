@@ -1,6 +1,7 @@
 """Labelling on a Ray cluster: CPU tasks decode, actors hold the model, CPU tasks write."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -65,14 +66,29 @@ def choose_pool(
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0)
     per_worker = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
-    if per_worker > gpus:
-        logger.warning("No GPU yet: waiting for a node that has %g", per_worker)
+    warn_of_few_gpus(gpus, gpus_per_worker, workers)
     size = workers or max(1, int(gpus / per_worker) if per_worker else cpus // 2)
     size = min(size, num_tasks or size)
     if per_worker:
         return Pool(size, 0, per_worker, None)
     # Actors must never hold every CPU: nothing would be left to decode with.
     return Pool(size, 1 if cpus > size else 0, 0, max(1, cpus // size))
+
+
+def warn_of_few_gpus(gpus: float, gpus_per_worker: float | None, workers: int | None) -> None:
+    """Say what becomes of a job that starts while its cluster has few GPUs, or none yet."""
+    if gpus_per_worker is None:
+        if not gpus and os.environ.get("RAY_ADDRESS"):
+            logger.warning(
+                "The cluster has no GPU now: computing on CPUs. Where GPU nodes start on demand, "
+                "say how many each model gets (as --gpus-per-worker 1), and they are waited for"
+            )
+    elif gpus_per_worker > gpus:
+        logger.warning(
+            "Too few GPUs yet: waiting for a node that has %g%s",
+            gpus_per_worker,
+            "" if workers else "; for one model, as nobody says for how many (as --workers 4)",
+        )
 
 
 def label_shards(
