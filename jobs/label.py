@@ -52,7 +52,7 @@ class Args(session.SessionArgs):
     """Pixels whose probability (0 to 1) is under this get the ignore value."""
 
     batch_size: int = 8
-    """Images that go through the model together."""
+    """Images that go through the model together; at most those of a shard, 64 in a large corpus."""
 
     workers: int | None = None
     """Copies of the model; default: one a GPU, without GPUs one for two CPUs."""

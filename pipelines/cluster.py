@@ -108,7 +108,7 @@ def label_shards(
         decode: First step.
         make_labeller: Arguments of `Labeller`, apart from those that follow from `pool`.
         commit: Last step.
-        batch_size: Images that go through the model together.
+        batch_size: Images that go through the model together, all of one shard.
     """
     shards = ray.data.from_arrow(todo).repartition(target_num_rows_per_block=1, strict=True)
     # A block is a shard, or several, from here to the end: never a part of one.
@@ -118,8 +118,9 @@ def label_shards(
     images = shards.map_batches(decode, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
     labels = images.map_batches(
         Labeller,
-        fn_constructor_kwargs=make_labeller | {"device": pool.device, "threads": pool.threads},
-        batch_size=batch_size,
+        fn_constructor_kwargs=make_labeller
+        | {"device": pool.device, "threads": pool.threads, "batch_size": batch_size},
+        batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
             size=pool.size, max_concurrent_calls_per_actor=CALLS, enable_true_multi_threading=True

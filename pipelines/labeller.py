@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -82,6 +83,7 @@ class Labeller:
         rejection: sed.Rejection,
         min_confidence: float = 0.0,
         keep_features: bool = False,
+        batch_size: int | None = None,
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
@@ -95,15 +97,22 @@ class Labeller:
         self.rejection = rejection
         self.min_confidence = min_confidence
         self.keep_features = keep_features
+        self.batch_size = batch_size
         self.fetched_together = 0 if device == "cpu" else FETCHED_TOGETHER
         self.ignore = masks.ignore_value(len(self.classes))
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, block: pa.Table) -> pa.Table:
         """Return a row of `rows.LABELLED` for each row, in the same order.
 
-        Several threads may call: while one has the model, the others describe what it found.
+        No batch holds images of two shards: a shard's rows are the same to the last bit whatever is
+        labelled beside it, after a kill too. Several threads may call: while one has the model, the
+        others describe what it found.
         """
         use_threads(self.own_threads)  # counts for the thread that calls
+        return pa.concat_tables(map(self.label_batch, batches(block, self.batch_size)))
+
+    def label_batch(self, batch: pa.Table) -> pa.Table:
+        """Label images that go through the model together."""
         images = batch.drop_columns("pixels").to_pylist()
         inputs = [
             self.prepare(row, pixels)
@@ -240,6 +249,15 @@ class Labeller:
             "mean_entropy": unsure.entropy,
             "rivals": [asdict(rivalry) for rivalry in unsure.rivals],
         }
+
+
+def batches(block: pa.Table, batch_size: int | None) -> Iterator[pa.Table]:
+    """Cut the rows of one shard or several into batches; None: a shard is a batch."""
+    starts = np.flatnonzero(np.diff(block["shard"].to_numpy(), prepend=-1)).tolist()
+    for start, stop in pairwise([*starts, len(block)]):
+        step = batch_size or stop - start
+        for first in range(start, stop, step):
+            yield block.slice(first, min(step, stop - first))
 
 
 def use_threads(threads: int | None) -> None:

@@ -50,7 +50,7 @@ class LabelConfig:
     """Pixels under this probability get the ignore value."""
 
     batch_size: int = 8
-    """Images that go through the model together."""
+    """Images that go through the model together; at most those of a shard, 64 in a large corpus."""
 
     workers: int | None = None
     """Copies of the model; None: one a GPU, else one for two CPUs."""

@@ -133,6 +133,26 @@ def test_segments_describe_the_mask(photos):
         assert sum(segment["pixels"] for segment in row["segments"]) == labels_HW.size
 
 
+def test_no_batch_holds_images_of_two_shards(photos, tmp_path):
+    names = write_photos(photos, 9)
+    uris = [str(photos / name) for name in names]
+    shards = [{"shard": 3, "image_uris": uris[:5]}, {"shard": 4, "image_uris": uris[5:]}]
+    decode = Decode(short_side=64, long_side=256)
+    rows_in = pa.concat_tables(decode(pa.Table.from_pylist(shards, schema=rows.SHARD)))
+    sizes = []
+
+    class Noting(ColourModel):
+        def score(self, images_B3HW, text_NPD, rejection=None):
+            sizes.append(len(images_B3HW))
+            return super().score(images_B3HW, text_NPD, rejection)
+
+    labelled_rows = make_labeller(model=Noting, batch_size=3)(rows_in).to_pylist()
+    assert sizes == [3, 2, 3, 1]
+    assert [row["image_uri"] for row in labelled_rows] == uris
+    assert make_labeller(model=Noting)(rows_in).to_pylist() == labelled_rows
+    assert sizes[4:] == [5, 4]
+
+
 def test_a_batch_gives_what_each_image_gets_alone(photos):
     names = sorted(path.name for path in photos.iterdir())
     assert labelled(photos, names) == [
