@@ -1,11 +1,15 @@
 """The sweep as a job: what it refuses, and that its choice is used."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 
-from jobs import label, sweep
+from jobs import evaluate, label, sweep
 from jobs.sweep import Args
+from pipelines import datasets
+from pipelines.classes import vocabulary_id
+from sed.checkpoint import check_source, file_digest
 from tests.fakes import write_photos
 
 
@@ -75,17 +79,16 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
         "none", "topk:1", "topk:2", "topk:4", "fixed:2", "fixed:4", "prob:0.2"
     }  # fmt: skip
     by_name = {one["rejection"]: one for one in found["trials"]}
-    assert by_name["fixed:2"]["kept"] == [2, 2, 2]
-    assert by_name["fixed:2"]["cost"] == pytest.approx(1 / 3)
-    assert by_name["none"]["recall"] == [1, 1, 1]
+    check_trials(by_name)
     assert any("chosen" in line for line in lines)
     chosen = json.loads((tmp_path / "out/rejection.json").read_text())
     assert chosen["rejection"] == found["chosen"]
-    assert chosen["evidence"]["front"]
+    check_evidence(chosen["evidence"], found, names)
     assert "<svg" in (tmp_path / "out/report/index.html").read_text()
     assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     check_mlflow(flags["mlflow_uri"], found)
     check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
+    check_evaluate(tmp_path, found, flags["mlflow_uri"], capsys)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
     (tmp_path / "out/sweep.json").unlink()  # as a kill before the end leaves it
@@ -96,6 +99,56 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
     assert again["run_id"] == found["run_id"]
     assert (tmp_path / "out/report/index.html").exists()
     check_mlflow(flags["mlflow_uri"], again)
+
+
+def check_trials(by_name):
+    """What is known of policies that keep a fixed number of classes."""
+    assert by_name["fixed:2"]["kept"] == [2, 2, 2]
+    assert by_name["fixed:2"]["cost"] == pytest.approx(1 / 3)
+    assert by_name["none"]["recall"] == [1, 1, 1]
+
+
+def check_evidence(evidence, found, names):
+    """rejection.json says for what its policy holds, and how it was found."""
+    trials = {one["rejection"]: one for one in found["trials"]}
+    data = datasets.load("scenes", limit=20)
+    assert evidence == {
+        "model": "nano",
+        "model_id": file_digest(check_source("nano")),
+        "vocabulary": list(names),
+        "vocabulary_id": vocabulary_id(names),
+        "dataset": {"name": "scenes", "source": data.source, "digest": data.digest},
+        "images": 20,
+        "batch_size": 8,
+        "max_miou_drop": 0.2,
+        "versions": {name: version(name) for name in ("torch", "ray", "optuna")},
+        "run_id": found["run_id"],
+        "chosen": trials[found["chosen"]],
+        "front": [trials[text] for text in found["front"]],
+    }
+    assert data.source == "scenes?seed=0&images=20"
+    assert found["chosen"] in found["front"]
+    assert evidence["chosen"]["drop_points"] <= 0.2
+    for one in evidence["front"]:
+        assert one["images"] == 20
+        assert one["drop_low"] <= one["drop_points"] <= one["drop_high"]
+        assert one["alone_images_per_second"] < 1 / found["encoder_seconds"]
+    costs = [one["cost"] for one in evidence["front"]]
+    assert costs == sorted(costs)
+
+
+def check_evaluate(folder, found, uri, capsys):
+    """The choice is used by its file and by the name of its run."""
+    choice = (str(folder / "out/rejection.json"), f"runs:/{found['run_id']}/rejection.json")
+    evaluate.main(
+        evaluate.Args(
+            dataset=(("scenes",),), rejection=(choice,), limit=4, workers=1, mlflow_uri=uri,
+            json=True,
+        )
+    )  # fmt: skip
+    measured = json.loads(capsys.readouterr().out.strip().split("\n")[-1])["datasets"]
+    assert [one["rejection"] for one in measured] == [found["chosen"]]  # both are the same policy
+    assert measured[0]["mean_candidates"] < 156
 
 
 def check_mlflow(uri, found):
