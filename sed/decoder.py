@@ -10,6 +10,7 @@ P prompts, H W cells.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from sed.chunks import chunk_length, map_chunks, slices
 from sed.class_attention import ClassAttention
 from sed.config import SEDConfig
 from sed.rejection import Rejection
+from sed.transfers import upload
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,17 @@ class Pairs:
     @property
     def image_M(self) -> Tensor:  # noqa: N802
         """Image index of each pair."""
-        counts_B = torch.tensor(self.counts, device=self.class_M.device)
+        counts_B = upload(np.array(self.counts, dtype=np.int64), self.class_M.device)
         images_B = torch.arange(len(self.counts), device=self.class_M.device)
         return images_B.repeat_interleave(counts_B, output_size=len(self.class_M))
 
     def select(self, keeps: Sequence[Tensor]) -> tuple["Pairs", Tensor]:
-        """Return the pairs that stay and their places, kept_K, given one mask for each image."""
+        """Return the pairs that stay and their places, kept_K, given one mask for each image.
+
+        How many stay of each image is waited for; with that known, which they are is not.
+        """
         counts = torch.stack([keep.sum() for keep in keeps]).tolist()
-        kept_K = torch.cat(list(keeps)).nonzero().squeeze(1)
+        kept_K = torch.cat(list(keeps)).nonzero_static(size=sum(counts)).squeeze(1)
         return Pairs(self.class_M[kept_K], tuple(counts)), kept_K
 
 

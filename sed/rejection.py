@@ -4,7 +4,7 @@ After the embedded cost map and after the first two decoder blocks a small head 
 a policy looks at these scores and says which classes are worth more work (section 3.4 of the SED
 paper).
 
-Shapes: N classes of one image that are still there, H W cells.
+Shapes: N classes of one image that are still there, K of them that a policy kept, H W cells.
 """
 
 import json
@@ -149,15 +149,18 @@ class Rejection:
         return any(policy.acts_at(level) for policy in self.policies)
 
     def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
-        """Return keep_N, true for the classes that every policy keeps."""
-        import torch
+        """Return keep_N, true for the classes that every policy keeps.
 
-        kept_N = torch.arange(len(logits_NHW), device=logits_NHW.device)
-        for policy in self.policies:
-            if policy.acts_at(level):
-                kept_N = kept_N[policy.keep(logits_NHW[kept_N], level)]
-        keep_N = torch.zeros(len(logits_NHW), dtype=torch.bool, device=logits_NHW.device)
-        keep_N[kept_N] = True
+        A GPU is waited for only where a second policy acts at the level: for what it may see.
+        """
+        acting = [policy for policy in self.policies if policy.acts_at(level)]
+        if not acting:
+            return logits_NHW.new_ones(len(logits_NHW)).bool()
+        first, *others = acting
+        keep_N = first.keep(logits_NHW, level)
+        for policy in others:
+            kept_K = keep_N.nonzero().squeeze(1)
+            keep_N = keep_N.scatter(0, kept_K, policy.keep(logits_NHW[kept_K], level))
         return keep_N
 
     def __str__(self) -> str:

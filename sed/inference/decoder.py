@@ -5,6 +5,13 @@ is. A chunk of pairs goes from one class attention to the next without leaving t
 guides it by the cost map is made anew from the cosines at each level, which is quicker than to
 keep it.
 
+What the host does without the device's answer it does ahead of it. A decode waits for a GPU once at
+each level where something is rejected, for how many pairs stay of each image (`Pairs.select`): all
+shapes follow from that, and so do the programs of `sed.inference.buckets`. Policies that are joined
+and act at the same level wait once more for each image and each policy after the first
+(`Rejection.keep`). Nothing else here waits: no search for places, no mask as an index, no tensor
+made of numbers of the host but by way of `sed.transfers`.
+
 Shapes: B images, M (image, class) pairs, K of them that are kept, P prompts, C channels, O channels
 out, G guidance channels, H W cells.
 """

@@ -3,7 +3,8 @@
 The mask is causal: a token's features depend on the tokens before it alone. "a photo of a" is the
 beginning of several templates, and each template is the beginning of a prompt for every class. So
 the distinct beginnings of all texts are the rows of one matrix; no row is padding, and only the
-attention puts them together again, text by text.
+attention puts them together again, text by text. They are looked for on the CPU while a GPU works
+on the batch before: there each of some hundred searches would be waited for.
 
 Shapes: S texts, L tokens, T distinct beginnings, W width, K heads, E channels of a head.
 """
@@ -20,6 +21,7 @@ from sed.inference.kernels import linear, linear_add
 from sed.inference.mlp import Perceptron
 from sed.inference.rewrites import affine
 from sed.text import TextEncoder
+from sed.transfers import upload
 
 TEXTS_PER_BATCH = 640
 """More texts share more beginnings, and take more memory: 8 classes in 80 prompts."""
@@ -43,6 +45,13 @@ class Beginnings:
 
     row_SL: Tensor
     """The beginning that ends at each token of a text; any after its end."""
+
+    def to(self, device: torch.device) -> "Beginnings":
+        """Return the same on a device."""
+        if device.type == "cpu":
+            return self
+        parts = (self.token_T, self.position_T, self.place_T, self.row_SL)
+        return Beginnings(*(upload(part.numpy(), device) for part in parts))
 
     @classmethod
     def of(cls, tokens_SL: Tensor, end_S: Tensor) -> "Beginnings":
@@ -79,16 +88,20 @@ class FastTextEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return the unit vector of each text, vectors_SD."""
-        device = next(self.text.parameters()).device
-        tokens_SL = self.tokenizer(list(texts)).to(device)
-        batches = tokens_SL.split(TEXTS_PER_BATCH)
+        batches = self.tokenizer(list(texts)).split(TEXTS_PER_BATCH)
         return torch.cat([F.normalize(self.encode_tokens(batch), dim=-1) for batch in batches])
 
     def encode_tokens(self, tokens_SL: Tensor) -> Tensor:
-        """Return the embedding at the end-of-text token, vectors_SD, not normalised."""
+        """Return the embedding at the end-of-text token, vectors_SD, not normalised.
+
+        Args:
+            tokens_SL: Of the texts, in the memory of the machine.
+        """
         text: Any = self.text
+        device = text.text_projection.device
         end_S = tokens_SL.argmax(dim=-1)
-        found = Beginnings.of(tokens_SL[:, : int(end_S.max()) + 1], end_S)
+        found = Beginnings.of(tokens_SL[:, : int(end_S.max()) + 1], end_S).to(device)
+        end_S = upload(end_S.numpy(), device)
         x_TW = text.token_embedding(found.token_T) + text.positional_embedding[found.position_T]
         for block, perceptron in zip(text.transformer.resblocks, self.perceptrons, strict=True):
             looked_TW = attend(block.attn, block.ln_1(x_TW), found)
