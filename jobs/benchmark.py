@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -85,8 +86,13 @@ class Args(SessionArgs):
     """Measure instead the table of speeds that the project promises, and print each goal beside
     what was measured; flags for single cases have no effect. Give it --model base."""
 
+    profile: bool = False
+    """Measure instead what the time is spent on, part by part and operator by operator, with the
+    first of the class counts, rejections and batch sizes: profile.json, profile.png, and
+    trace.json.gz for chrome://tracing or ui.perfetto.dev."""
+
     output: str = "out/benchmark"
-    """Folder for suite.json and suite.png of --suite."""
+    """Folder for what --suite and --profile write."""
 
     pipeline: bool = False
     """Measure instead how busy a whole label job keeps one copy of the model, and how much memory
@@ -129,6 +135,8 @@ def main(args: Args) -> None:
         measure_pipeline(args, plan[0], model, mlflow_uri)
     elif args.decode:
         measure_decoding(args, model, mlflow_uri)
+    elif args.profile:
+        measure_profile(args, plan[0], model, mlflow_uri)
     else:
         measure_cases(args, plan, model, mlflow_uri)
 
@@ -252,6 +260,37 @@ def measure_decoding(args: Args, model: str, mlflow_uri: str) -> None:
     finish(facts | {"run_id": run.id, "sizes": sizes}, as_json=args.json)
 
 
+def measure_profile(args: Args, case: "Case", model: str, mlflow_uri: str) -> None:
+    """Profile one case, and keep what was found in a run."""
+    facts = environment(args)
+    say(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    found, files = write_profile(facts, replace(case, model=model), Path(args.output))
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts)
+        run.metrics({f"ms/{one['name']}": one["host_ms"] for one in found["parts"]})
+        for file in files:
+            run.artifact(file)
+    finish(found | {"run_id": run.id}, as_json=args.json)
+
+
+def write_profile(
+    facts: Mapping[str, Any], case: "Case", folder: Path
+) -> tuple[dict[str, Any], list[Path]]:
+    """Profile a case; return what was found, and the files: as JSON, as a picture, as a trace."""
+    from pipelines import profiling
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("profile.json", "profile.png", "trace.json.gz")]
+    data, picture, trace = files
+    found = {**profiling.measure(case, trace), **facts}
+    for row in profiling.lines(found):
+        say(row)
+    data.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    profiling.draw(found, picture, profiling.title(found))
+    say(f"{data}, {picture} and {trace}")
+    return found, files
+
+
 def sentence(found: "Throughput") -> str:
     """Return what was found of a label job."""
     speed = (
@@ -331,11 +370,12 @@ def check_device(args: Args) -> None:
 
 def check_suite(args: Args) -> None:
     """Require one thing to measure, and a place for the table."""
-    asked = [name for name in ("suite", "pipeline", "decode") if getattr(args, name)]
+    asked = [name for name in ("suite", "pipeline", "decode", "profile") if getattr(args, name)]
     if len(asked) > 1:
         flags = " and ".join(f"--{name}" for name in asked)
         raise ValueError(f"{flags} measure different things: choose one")
-    if args.suite and Path(args.output).exists() and not Path(args.output).is_dir():
+    writes = args.suite or args.profile
+    if writes and Path(args.output).exists() and not Path(args.output).is_dir():
         raise ValueError(f"--output is a folder, got the file {args.output!r}")
 
 
@@ -403,6 +443,7 @@ def environment(args: Args) -> dict[str, Any]:
     from pipelines.benchmark import RANDOM
 
     facts = {
+        "date": time.strftime("%Y-%m-%d"),
         "model": args.model,
         "weights": "random" if args.model in RANDOM else "as given",
         "device": torch.cuda.get_device_name() if device(args) == "cuda" else cpu_name(),

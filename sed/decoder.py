@@ -14,12 +14,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 from sed.chunks import chunk_length, map_chunks, slices
 from sed.class_attention import ClassAttention
 from sed.config import SEDConfig
 from sed.rejection import Rejection
 from sed.transfers import upload
+
+NAMES = tuple(f"sed: decoder to stride {stride}" for stride in (16, 8, 4))
+"""Of the levels, for who profiles them."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +182,14 @@ class Decoder(nn.Module):
         x, cost = cost_MCHW, scores_MPHW
         for level, image_BGHW in enumerate(guidance):
             if rejection.acts_at(level):
-                logits_MHW = self.head(level, x)
-                keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
-                pairs, kept_K = pairs.select(keeps)
-                x, cost = x[kept_K], cost[kept_K]
-            x = self.block(level).mix(x, pairs.counts)
-            x, cost = self.grow(level, x, cost, image_BGHW, pairs.image_M)
+                with record_function("sed: rejection"):
+                    logits_MHW = self.head(level, x)
+                    keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
+                    pairs, kept_K = pairs.select(keeps)
+                    x, cost = x[kept_K], cost[kept_K]
+            with record_function(NAMES[level]):
+                x = self.block(level).mix(x, pairs.counts)
+                x, cost = self.grow(level, x, cost, image_BGHW, pairs.image_M)
         return x.squeeze(1), pairs
 
     def levels(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 from sed.chunks import chunk_length, map_chunks
 from sed.config import SEDConfig
@@ -173,13 +174,13 @@ class SED(nn.Module):
             raise ValueError(f"images must be floats in [0, 1], got {images_B3HW.dtype}")
         images_B3HW = fit_square(images_B3HW.to(self.device, torch.float32), self.config.image_size)
         images_B3HW = images_B3HW.contiguous(memory_format=torch.channels_last)
-        with self.autocast():
+        with self.autocast(), record_function("sed: encoder"):
             return self.image_encoder(images_B3HW)
 
     @torch.inference_mode()
     def condense(self, features: Features) -> Essence:
         """Return what the decoder needs of the encoder's features, whatever the classes are."""
-        with self.autocast():
+        with self.autocast(), record_function("sed: image guidance"):
             coarse, middle, fine = self.decoder.guide_by_image(features.pyramid)
         return Essence(features.embedding_BDHW, (coarse, middle, fine))
 
@@ -208,7 +209,8 @@ class SED(nn.Module):
         self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
     ) -> tuple[Tensor, Pairs]:
         """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
-        scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
+        with record_function("sed: cost map"):
+            scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
         return self.decoder(cost_MCHW, scores_MPHW, essence.guidance, pairs, rejection)
 
     def embed_costs(

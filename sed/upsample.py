@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.profiler import record_function
 
 _SMALL = 64 * 64
 """Pixels of a result that is made the plain way."""
@@ -54,9 +55,10 @@ def label_map(
         raise ValueError("there is no candidate class to choose from")
     if height < 1 or width < 1:
         raise ValueError(f"the result needs at least one pixel, got {width} x {height}")
-    scores_KHW = logits_KHW.float().sigmoid()
-    index_YX, confidence_YX = largest_resized(scores_KHW, height, width, memory_limit)
-    return candidates_K.to(index_YX)[index_YX], confidence_YX
+    with record_function("sed: label map"):
+        scores_KHW = logits_KHW.float().sigmoid()
+        index_YX, confidence_YX = largest_resized(scores_KHW, height, width, memory_limit)
+        return candidates_K.to(index_YX)[index_YX], confidence_YX
 
 
 def largest_resized(

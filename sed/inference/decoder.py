@@ -22,8 +22,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
-from sed.decoder import Decoder, DecoderBlock, Pairs, SpatialMix
+from sed.decoder import NAMES, Decoder, DecoderBlock, Pairs, SpatialMix
 from sed.inference.class_attention import FastClassAttention
 from sed.inference.kernels import conv_add_, linear
 from sed.inference.mlp import Perceptron, SpatialBlock
@@ -156,17 +157,21 @@ class FastDecoder(nn.Module):
             rejection: What may drop pairs before the second and the third block.
         """
         scores_MHWP = scores_MHWP.to(self.embed.weight.dtype)
-        x = self.start(scores_MHWP, pairs)
+        with record_function(NAMES[0]):
+            x = self.start(scores_MHWP, pairs)
         for level, image_BGHW in enumerate(guidance):
             rejects = level < 2 and rejection.acts_at(level + 1)
             then = self.after(level, rejects=rejects)
-            x, *logits = self.grow(level, x, scores_MHWP, image_BGHW, pairs, then)
+            with record_function(NAMES[level]):
+                x, *logits = self.grow(level, x, scores_MHWP, image_BGHW, pairs, then)
             if rejects:
-                split = logits[0].split(pairs.counts)
-                keeps = [rejection.keep(one, level + 1) for one in split]
-                pairs, kept_K = pairs.select(keeps)
-                scores_MHWP = scores_MHWP[kept_K]
-                x = self.mix_space(level + 1, x[kept_K], pairs)
+                with record_function("sed: rejection"):
+                    split = logits[0].split(pairs.counts)
+                    keeps = [rejection.keep(one, level + 1) for one in split]
+                    pairs, kept_K = pairs.select(keeps)
+                    scores_MHWP, x = scores_MHWP[kept_K], x[kept_K]
+                with record_function(NAMES[level + 1]):
+                    x = self.mix_space(level + 1, x, pairs)
         return x, pairs
 
     def after(self, level: int, *, rejects: bool) -> Callable[[Tensor], tuple[Tensor, ...]]:

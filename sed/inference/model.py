@@ -8,6 +8,7 @@ from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 from sed.decoder import Pairs
 from sed.embeddings import EmbeddingCache
@@ -62,12 +63,16 @@ class FastSED(SED):
         self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
     ) -> tuple[Tensor, Pairs]:
         """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
-        comparison = Comparison(essence.embedding_BDHW, text_NPD, unit_text=self.unit_text)
+        with record_function("sed: cost map"):
+            comparison = Comparison(essence.embedding_BDHW, text_NPD, unit_text=self.unit_text)
         if rejection.acts_at(0):
-            logits_MHW = comparison.each(pairs, self.first_head)
-            keeps = [rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)]
-            pairs, _ = pairs.select(keeps)
-        return self.decoder(comparison.scores(pairs), essence.guidance, pairs, rejection)
+            with record_function("sed: rejection"):
+                logits_MHW = comparison.each(pairs, self.first_head)
+                keeps = [rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)]
+                pairs, _ = pairs.select(keeps)
+        with record_function("sed: cost map"):
+            scores_MHWP = comparison.scores(pairs)
+        return self.decoder(scores_MHWP, essence.guidance, pairs, rejection)
 
     def levels(self, features: Features, text_NPD: Tensor, pairs: Pairs) -> Never:
         """Refuse: the losses need the plain form.

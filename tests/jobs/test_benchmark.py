@@ -1,13 +1,20 @@
+import gzip
 import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from jobs import benchmark
 from jobs.benchmark import Args, cases
 from pipelines import cpu_work, suite
 from sed import SED, save_model
 from sed.config import nano
+
+PARTS = {
+    "encoder", "image guidance", "cost map", "rejection", "decoder to stride 16",
+    "decoder to stride 8", "decoder to stride 4", "label map", "elsewhere",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +42,8 @@ def checkpoint(tmp_path_factory):
         ({"decode": True, "pipeline": True}, "--pipeline and --decode measure different things"),
         ({"decode": True, "model_ms": 0.0}, "--model-ms must be more than 0"),
         ({"suite": True, "output": __file__}, "--output is a folder, got the file"),
+        ({"profile": True, "output": __file__}, "--output is a folder, got the file"),
+        ({"profile": True, "suite": True}, "--suite and --profile measure different things"),
     ],
 )
 def test_wrong_input_ends_with_status_2_and_one_sentence(flags, message, checkpoint, capsys):
@@ -98,6 +107,8 @@ def test_the_suite_writes_its_table_as_json_and_as_a_picture(
     )
     written = json.loads((tmp_path / "out" / "suite.json").read_text())
     assert written["rows"][0]["figures"]["whole / encoder"] > 0
+    assert len(written["date"]) == len("2026-11-25")
+    assert written["torch"]
     assert written["accuracy"][0]["form"] == "exact"
     assert (tmp_path / "out" / "suite.png").stat().st_size > 1000
     said = capsys.readouterr().out
@@ -119,3 +130,32 @@ def test_the_work_of_a_core_is_measured_at_three_sizes(monkeypatch, tmp_path, ca
     assert sizes[0]["kilobytes"] < sizes[1]["kilobytes"] < sizes[2]["kilobytes"]
     assert "cores for 2 ms" in lines[-4]
     assert len(lines[-4:]) == len(sizes) + 1
+
+
+def test_a_profile_says_what_the_parts_of_the_model_take(checkpoint, tmp_path, capsys):
+    benchmark.main(
+        Args(
+            model=checkpoint, profile=True, classes=(12,), rejection=("topk:1",), survivors=(4,),
+            repeats=2, device="cpu", output=str(tmp_path / "out"),
+            mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        )
+    )  # fmt: skip
+    out = tmp_path / "out"
+    found = json.loads((out / "profile.json").read_text())
+    assert {one["name"] for one in found["parts"]} == PARTS
+    assert sum(one["share"] for one in found["parts"]) == pytest.approx(1)
+    assert all(one["share"] > 0 for one in found["parts"] if one["name"] != "elsewhere")
+    assert {"a batch", "encoder"}.isdisjoint(one["name"] for one in found["operators"])
+    assert found["operators"][0]["host_ms"] == max(one["host_ms"] for one in found["operators"])
+    assert 0 < sum(one["host_ms"] for one in found["parts"]) == pytest.approx(found["batch_ms"])
+    assert (found["classes"], found["kept"], found["device_busy"]) == (12, 4, None)
+    assert 0 < found["peak_memory_gb"] < 4
+    assert found["device"] == benchmark.cpu_name()
+    with gzip.open(out / "trace.json.gz") as trace:
+        names = {event.get("name") for event in json.load(trace)["traceEvents"]}
+    assert "sed: encoder" in names
+    with Image.open(out / "profile.png") as picture:
+        assert min(picture.size) > 300
+    said = capsys.readouterr().out
+    assert "decoder to stride 4" in said
+    assert "trace.json.gz" in said
