@@ -29,8 +29,14 @@ def fill(x_MX: Tensor, size: int) -> Tensor:
 class Bucketed:
     """Call a function whose pairs do not see each other with few different numbers of pairs."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Tensor], *, copies: bool = False) -> None:
+        """Wrap a function.
+
+        Args:
+            function: Of pairs.
+            copies: Return a copy: what a CUDA graph returns, its next run overwrites.
+        """
+        self.function, self.copies = function, copies
 
     def __call__(self, x_MX: Tensor, *others: Tensor) -> Tensor:
         """Return what the function makes of the pairs.
@@ -42,14 +48,16 @@ class Bucketed:
         count = len(x_MX)
         size = bucket_size(count)
         filled = [fill(other, size) if len(other) == count else other for other in others]
-        return self.function(fill(x_MX, size), *filled)[:count]
+        found_MX = self.function(fill(x_MX, size), *filled)[:count]
+        return found_MX.clone() if self.copies else found_MX
 
 
 class BucketedClasses:
     """Call the attention over the classes with few different numbers of classes."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Tensor], *, copies: bool = False) -> None:
+        """Wrap the attention; see `Bucketed`."""
+        self.function, self.copies = function, copies
 
     def __call__(self, x_LNC: Tensor) -> Tensor:
         """Return what the attention makes of the classes; those filled in are not looked at."""
@@ -57,28 +65,38 @@ class BucketedClasses:
         size = bucket_size(count)
         real_N1 = (torch.arange(size, device=x_LNC.device) < count).unsqueeze(1)
         filled_LNC = F.pad(x_LNC, (0, 0, 0, size - count))
-        return self.function(filled_LNC, real_N1)[:, :count]
+        found_LNC = self.function(filled_LNC, real_N1)[:, :count]
+        return found_LNC.clone() if self.copies else found_LNC
 
 
-def compile_model(model: SED) -> None:
-    """Compile the encoder of a model, and the decoder of one for inference."""
+def compile_model(model: SED, *, graphs: bool = False) -> None:
+    """Compile the encoder of a model, and the decoder of one for inference.
+
+    Args:
+        model: It is changed.
+        graphs: Record the decoder's programs as CUDA graphs; the encoder is compiled without.
+    """
     model.image_encoder.compile()
     if isinstance(model.decoder, FastDecoder):
-        compile_decoder(model.decoder)
+        compile_decoder(model.decoder, graphs=graphs)
 
 
-def compile_decoder(decoder: FastDecoder, **options: Any) -> None:  # noqa: ANN401
+def compile_decoder(decoder: FastDecoder, *, graphs: bool = False, **options: Any) -> None:  # noqa: ANN401
     """Compile what the blocks of a decoder for inference compute, for few numbers of pairs.
 
     Args:
         decoder: It is changed.
-        options: Of `torch.compile`: mode="reduce-overhead" records CUDA graphs.
+        graphs: Record CUDA graphs: one for each size, replayed at one launch.
+        options: Of `torch.compile`.
     """
+    if graphs:
+        options["mode"] = "reduce-overhead"
     torch._dynamo.config.recompile_limit = max(PROGRAMS, torch._dynamo.config.recompile_limit)
     for level in range(3):
         block: Any = decoder.block(level)
-        block.grow = Bucketed(torch.compile(block.grow, dynamic=False, **options))
-        block.classes.mix = BucketedClasses(
-            torch.compile(block.classes.mix, dynamic=False, **options)
+        block.grow, block.space.forward = (
+            Bucketed(torch.compile(function, dynamic=False, **options), copies=graphs)
+            for function in (block.grow, block.space.forward)
         )
-        block.space.forward = Bucketed(torch.compile(block.space.forward, dynamic=False, **options))
+        mix = torch.compile(block.classes.mix, dynamic=False, **options)
+        block.classes.mix = BucketedClasses(mix, copies=graphs)

@@ -95,11 +95,11 @@ def spread(merged_MHWQ: Tensor, out_MHWO: Tensor, add_MHWO: Tensor) -> Tensor:
     cells = merged_MHWQ.unflatten(-1, (2, 2, -1))
     for y in range(2):
         for x in range(2):
-            torch.add(
-                cells[:, y : y + height, x : x + width, 1 - y, 1 - x],
-                add_MHWO[:, y::2, x::2],
-                out=out_MHWO[:, y::2, x::2],
-            )
+            cell = cells[:, y : y + height, x : x + width, 1 - y, 1 - x]
+            if torch.compiler.is_compiling():  # a compiler knows no `out` that is part of another
+                out_MHWO[:, y::2, x::2] = cell + add_MHWO[:, y::2, x::2]
+            else:
+                torch.add(cell, add_MHWO[:, y::2, x::2], out=out_MHWO[:, y::2, x::2])
     return out_MHWO
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sed.config import nano
-from sed.inference import class_attention, parts
+from sed.inference import class_attention, kernels, parts
 from sed.inference.buckets import Bucketed, BucketedClasses, compile_decoder
 from sed.inference.model import FastSED
 from sed.inference.parts import bucket_size
@@ -52,6 +52,34 @@ def test_classes_that_fill_up_are_not_looked_at(model):
         with torch.inference_mode():
             found, expected = BucketedClasses(attention.mix)(x_LNC), attention.mix(x_LNC)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_what_a_cuda_graph_returns_is_copied_before_its_next_run_overwrites_it():
+    for wrap, shape in [(Bucketed, (4, 3)), (BucketedClasses, (1, 4, 3))]:
+        memory, first = torch.zeros(shape), torch.full(shape, 2.0)
+
+        def replay(x, _=None, memory=memory):
+            return memory.copy_(x)
+
+        kept, lost = (wrap(replay, copies=copies)(first) for copies in (True, False))
+        wrap(replay)(first + 1)
+        assert (kept == 2).all()
+        assert (lost == 3).all()
+
+
+def test_each_step_of_a_block_is_one_program_on_a_gpu(model, monkeypatch):
+    monkeypatch.setattr(kernels, "FUSED", False)
+    block = model.decoder.block(1)
+    x, image = torch.randn(4, 6, 6, 32), torch.randn(4, 12, 12, 16)
+    steps = [
+        (block.grow, (x, image, torch.randn(4, 12, 12, 8))),
+        (block.classes.mix, (x.flatten(1, 2), torch.ones(36, 1, dtype=torch.bool))),
+        (block.space.forward, (x,)),
+    ]
+    for step, arguments in steps:
+        torch._dynamo.reset()
+        with torch.inference_mode():
+            assert torch._dynamo.explain(step)(*arguments).graph_count == 1
 
 
 def test_survivors_that_vary_are_compiled_a_few_times_only(monkeypatch):
