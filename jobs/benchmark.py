@@ -5,9 +5,11 @@ import json
 import os
 import platform
 import re
+import shlex
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +33,10 @@ SCENES = 32
 
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
 """Variables that change how memory is given out, and with it the time."""
+
+
+UNMEASURED = ("mlflow_uri", "experiment", "json", "output", "plot")
+"""Flags that say where a result goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +176,10 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     facts = environment(args)
     text = ", ".join(f"{name}: {value}" for name, value in facts.items())
     say(text)
-    found = suite.run(suite.rows(model, device(args)), say)
+    table = suite.rows(model, device(args))
+    found = suite.run(table, say)
     say("what approximations cost: the bundled model on drawn scenes ...")
-    accuracy = approximations.measure(SCENES)
+    accuracy = approximations.measure(SCENES, device=device(args))
     for one in accuracy:
         say(approximations.line(one))
     folder = Path(args.output)
@@ -180,7 +187,13 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     data, picture = folder / "suite.json", folder / "suite.png"
     result = facts | {"rows": found, "accuracy": accuracy}
     data.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    suite.draw(found, picture, text)
+    on_gpu = device(args) == "cuda"
+    suite.draw(
+        found, picture, textwrap.fill(text, 130), suite.MILLISECONDS if on_gpu else suite.RATIO
+    )
+    if on_gpu:
+        (profiled,) = (row.case for row in table if row.name == suite.FAST)
+        write_profile(facts, profiled, folder)
     with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
         run.params(facts)
         run.metrics(suite_metrics(found))
@@ -189,6 +202,9 @@ def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
     goals = [goal for row in found for goal in row["goals"]]
     say(f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met; {data} and {picture}")
     finish(result | {"run_id": run.id}, as_json=args.json)
+    failed = [row["name"] for row in found if row["error"]]
+    if failed:
+        raise SystemExit(f"error: these rows failed: {'; '.join(failed)}")
 
 
 def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -443,6 +459,7 @@ def environment(args: Args) -> dict[str, Any]:
     from pipelines.benchmark import RANDOM
 
     facts = {
+        "command": command(args),
         "date": time.strftime("%Y-%m-%d"),
         "model": args.model,
         "weights": "random" if args.model in RANDOM else "as given",
@@ -451,6 +468,21 @@ def environment(args: Args) -> dict[str, Any]:
         "load average": round(os.getloadavg()[0], 1),
     }
     return facts | {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
+
+
+def command(args: Args) -> str:
+    """Return the command that these flags are of, without those that change no figure."""
+    words = ["python", "-m", "jobs.benchmark"]
+    for field in fields(Args):
+        value = getattr(args, field.name)
+        flag = field.name.replace("_", "-")
+        if value == field.default or field.name in UNMEASURED:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
 
 
 def cpu_name() -> str:

@@ -29,6 +29,9 @@ class Accuracy:
 
     form: str
     mean_iou: float
+    mean_iou_change: float
+    """Of the mean over the classes, in points against the exact form."""
+
     worst_iou_change: float
     """Largest loss of one class in intersection over union, in points against the exact form."""
 
@@ -36,14 +39,15 @@ class Accuracy:
     mean_logit_change: float
 
 
-def measure(num_scenes: int, *, seed: int = 0) -> list[dict[str, object]]:
+def measure(num_scenes: int, *, seed: int = 0, device: str = "cpu") -> list[dict[str, object]]:
     """Return the accuracy of each form, the exact one first.
 
     Args:
         num_scenes: How many scenes of trained combinations to draw.
         seed: Of the scenes.
+        device: cpu or cuda: bfloat16 is then by autocast, as in a job on a GPU.
     """
-    plain = load_model("nano")
+    plain = load_model("nano", device)
     text_NPD = plain.embed_classes(scenes.vocabulary())
     drawn = [scenes.draw(seed, index, split="seen") for index in range(num_scenes)]
     found, exact = [], None
@@ -56,8 +60,9 @@ def measure(num_scenes: int, *, seed: int = 0) -> list[dict[str, object]]:
 
 def forms(plain: SED, text_NPD: Tensor) -> Iterator[tuple[str, SED, Tensor]]:
     """Return a name, a model and the text it takes, for each form; the exact one first."""
+    plain.mixed_precision = False
     yield "exact", FastSED(plain), text_NPD
-    yield "bfloat16", FastSED(plain, torch.bfloat16), text_NPD
+    yield "bfloat16", in_bfloat16(plain), text_NPD
     for error in COSINE_ERRORS:
         basis = PromptBasis.within(text_NPD, error)
         rank, prompts = basis.basis_PR.shape[1], text_NPD.shape[1]
@@ -69,6 +74,15 @@ def forms(plain: SED, text_NPD: Tensor) -> Iterator[tuple[str, SED, Tensor]]:
         )
 
 
+def in_bfloat16(plain: SED) -> FastSED:
+    """Return the form that computes in half precision as jobs do on the model's device."""
+    if plain.device.type == "cpu":
+        return FastSED(plain, torch.bfloat16)
+    model = FastSED(plain)
+    model.mixed_precision = True
+    return model
+
+
 def label(
     model: SED, text: Tensor, drawn: Sequence[scenes.Scene]
 ) -> tuple[list[Tensor], ConfusionMatrix]:
@@ -77,7 +91,7 @@ def label(
     for scene in drawn:
         (scores,) = model.score(model.prepare(np.asarray(scene.image_HW3)).unsqueeze(0), text)
         labels_HW, _ = scores.label_map(*scene.mask_HW.shape)
-        matrix.update(labels_HW.numpy(), scene.mask_HW, ignore=ignore_value(len(text)))
+        matrix.update(labels_HW.cpu().numpy(), scene.mask_HW, ignore=ignore_value(len(text)))
         every.append(scores.logits_KHW)
     return every, matrix
 
@@ -95,6 +109,7 @@ def compare(
     return Accuracy(
         form=form,
         mean_iou=scores.mean_iou,
+        mean_iou_change=scores.mean_iou - exact.mean_iou,
         worst_iou_change=float(np.nanmin(scores.iou_N - exact.iou_N)),
         largest_logit_change=max(change.max().item() for change in changes),
         mean_logit_change=float(np.mean([change.mean().item() for change in changes])),
@@ -104,7 +119,8 @@ def compare(
 def line(found: dict[str, object]) -> str:
     """Return the accuracy of a form as text."""
     return (
-        f"  {found['form']}: mIoU {found['mean_iou']:.2f}, worst class "
-        f"{found['worst_iou_change']:+.2f} points, logits moved {found['mean_logit_change']:.4f} "
+        f"  {found['form']}: mIoU {found['mean_iou']:.2f} ({found['mean_iou_change']:+.2f}), "
+        f"worst class {found['worst_iou_change']:+.2f} points, "
+        f"logits moved {found['mean_logit_change']:.4f} "
         f"on average, {found['largest_logit_change']:.3f} at most"
     )

@@ -15,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +32,7 @@ from sed.encoder import Essence
 from sed.inference.buckets import compile_model
 from sed.inference.low_rank import LowRankSED, PromptBasis
 from sed.inference.model import FastSED
+from sed.transfers import Download
 from sed.upsample import label_map
 from sed.vocabularies import SYNONYM_SEPARATOR
 
@@ -92,6 +95,12 @@ class Case:
     compile: bool = False
     """Compile the encoder with torch.compile, and the decoder of the form for inference."""
 
+    graphs: bool = False
+    """Record the compiled decoder as CUDA graphs."""
+
+    channels_last: bool = True
+    """Keep the channels of images and weights beside each other; the plain form can do without."""
+
 
 @dataclass(frozen=True)
 class Forced:
@@ -113,10 +122,16 @@ class Forced:
         keep_N = self.policy.keep(logits_NHW, level)
         if level > 0:
             return torch.ones_like(keep_N)
-        order_N = torch.randperm(len(keep_N), generator=torch.Generator().manual_seed(0))
-        keep_N[:] = False
-        keep_N[order_N[: self.survivors].to(keep_N.device)] = True
-        return keep_N
+        return drawn(len(keep_N), self.survivors, keep_N.device)
+
+
+@cache
+def drawn(total: int, survivors: int, device: torch.device) -> Tensor:
+    """Return random classes, always the same, keep_N; drawn once: that is no part of a model."""
+    order_N = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+    keep_N = torch.zeros(total, dtype=torch.bool)
+    keep_N[order_N[:survivors]] = True
+    return keep_N.to(device)
 
 
 def measure_in_subprocess(case: Case) -> dict[str, Any]:
@@ -173,10 +188,13 @@ def measure_images(model: SED, images_B3HW: Tensor, case: Case) -> dict[str, flo
     """Time one batch from pixels to label maps; `kept` is how many classes are left."""
     text_NPD = random_text(model, case.classes)
     rejection = make_rejection(case)
+    photos = draw_photos(case)
+    prepared, _ = clock(lambda: [model.prepare(photo) for photo in photos], case.device)
     encoder, features = clock(lambda: model.encode(images_B3HW), case.device)
     decoder, scores = clock(lambda: model.decode(features, text_NPD, rejection), case.device)
     labels, _ = clock(lambda: make_labels(scores, case.image_side), case.device)
     found = {
+        "photos": prepared,
         "encoder": encoder,
         "decoder": decoder,
         "whole": encoder + decoder,
@@ -222,8 +240,11 @@ def finish(model: SED, case: Case) -> SED:
     elif case.optimize:
         half = case.dtype == "bfloat16" and case.device == "cpu"
         model = FastSED(model, torch.bfloat16 if half else torch.float32)
+    if not case.channels_last:
+        model.memory_format = torch.contiguous_format
+        model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     if case.compile:
-        compile_model(model)
+        compile_model(model, graphs=case.graphs)
     return model
 
 
@@ -245,10 +266,21 @@ def make_rejection(case: Case) -> Rejection:
 
 
 def make_labels(scores: Sequence[ClassScores], side: int) -> list[Tensor]:
-    """Return the label map of each image at the photo's size, labels_HW."""
-    return [
-        label_map(one.logits_KHW, one.candidates_K, height=side, width=side)[0] for one in scores
+    """Return labels_HW of each image at the photo's size, in the memory of the machine."""
+    download = Download()
+    labels = [
+        download.copy(label_map(one.logits_KHW, one.candidates_K, height=side, width=side)[0])
+        for one in scores
     ]
+    download.wait()
+    return labels
+
+
+def draw_photos(case: Case) -> list[np.ndarray]:
+    """Return photos of a batch as they come from a decoder, three high to four wide, pixels_HW3."""
+    shape = (max(1, case.image_side * 3 // 4), case.image_side, 3)
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(case.batch_size)]
 
 
 def clock(function: Callable[[], T], device: str) -> tuple[float, T]:

@@ -13,6 +13,9 @@ from pipelines.benchmark import Case, measure_in_subprocess
 
 Found = Mapping[str, Any]
 
+FAST = "150 classes, fast form, batch 16"
+"""Line for a GPU that is profiled too: what bounds it when nothing is compiled away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -58,29 +61,34 @@ def rows(model: str, device: str = "cpu") -> tuple[Row, ...]:
 
 
 def gpu_rows(model: str, device: str) -> tuple[Row, ...]:
-    """Return the lines for a GPU; the authors' way is the first: float32, eager, one image."""
+    """Return the lines for a GPU; the authors' way is the first: float32, eager, one image.
+
+    Each line after it adds one thing: the layout of channels, bfloat16, the pairs of a batch packed
+    together, the form for inference, compiled programs for few sizes, CUDA graphs of these.
+    """
     eager = Case(
         model=model, device=device, rejection="topk:8", survivors=30, warmup=3, repeats=10,
-        optimize=False, dtype="float32",
+        optimize=False, dtype="float32", channels_last=False,
     )  # fmt: skip
-    fast = replace(eager, optimize=True, dtype="bfloat16", batch_size=16)
+    last = replace(eager, channels_last=True)
+    half = replace(last, dtype="bfloat16")
+    fast = replace(half, optimize=True, batch_size=16)
     first, compiled = "150 classes, eager float32, batch 1", "150 classes, compiled, batch 16"
+    goals = (Goal(figure="ms an image", bound=8), Goal(figure="speed-up", bound=6, least=True))
+    against_first = (
+        ("150 classes, eager float32, channels last, batch 1", last, ()),
+        ("150 classes, eager bfloat16, batch 1", half, ()),
+        ("150 classes, eager bfloat16, packed pairs of 16", replace(half, batch_size=16), ()),
+        ("150 classes, fast form, batch 1", replace(fast, batch_size=1), ()),
+        (FAST, fast, ()),
+        (compiled, replace(fast, compile=True), goals),
+        ("150 classes, CUDA graphs, batch 16", replace(fast, compile=True, graphs=True), ()),
+    )
     return (
         Row(name=first, case=eager),
-        Row(
-            name="150 classes, eager float32, batch 16",
-            case=replace(eager, batch_size=16),
-            speedup_of=first,
-        ),
-        Row(name="150 classes, fast form, batch 16", case=fast, speedup_of=first),
-        Row(
-            name=compiled,
-            case=replace(fast, compile=True),
-            goals=(
-                Goal(figure="ms an image", bound=8),
-                Goal(figure="speed-up", bound=6, least=True),
-            ),
-            speedup_of=first,
+        *(
+            Row(name=name, case=case, goals=goals, speedup_of=first)
+            for name, case, goals in against_first
         ),
         Row(
             name="847 classes, compiled, batch 16",
@@ -153,21 +161,41 @@ def cpu_rows(model: str) -> tuple[Row, ...]:
 
 
 def run(table: tuple[Row, ...], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Measure row after row, each in a process of its own; return what was found, with goals."""
+    """Measure row after row, each in a process of its own; return what was found, with goals.
+
+    A row that fails says why, and misses its goals; the others are measured all the same.
+    """
     found: dict[str, dict[str, Any]] = {}
     for row in table:
         say(f"{row.name} ...")
-        measured = measure_in_subprocess(row.case)
-        before = found.get(row.speedup_of)
-        values = figures(measured, before)
-        goals = [
-            asdict(goal) | {"value": values[goal.figure], "met": goal.is_met(values[goal.figure])}
-            for goal in row.goals
-        ]
-        found[row.name] = {"name": row.name, "figures": values, "goals": goals, "case": measured}
+        found[row.name] = measure_row(row, found.get(row.speedup_of))
         for text in lines(found[row.name]):
             say(text)
     return list(found.values())
+
+
+def measure_row(row: Row, before: Found | None) -> dict[str, Any]:
+    """Return the figures of a row, its goals, and the error where it failed.
+
+    Args:
+        row: Of the table.
+        before: The row that it is compared with.
+    """
+    error, measured, values = None, asdict(row.case), {}
+    try:
+        measured = measure_in_subprocess(row.case)
+        values = figures(measured, before)
+    except RuntimeError as failed:
+        error = str(failed)
+    goals = []
+    for goal in row.goals:
+        value = values.get(goal.figure)
+        goals.append(
+            asdict(goal) | {"value": value, "met": value is not None and goal.is_met(value)}
+        )
+    return {
+        "name": row.name, "figures": values, "goals": goals, "case": measured, "error": error,
+    }  # fmt: skip
 
 
 def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
@@ -186,7 +214,9 @@ def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
         return values | {"s for 847 names": 847 * seconds["each of several"]} | memory
     values = {"whole / encoder": ratios["whole"], "fast / plain encoder": ratios["encoder"]}
     values |= {"ms an image": image_ms(measured), "labels s": seconds["labels"]} | memory
-    if before is not None:
+    values["encoder ms an image"] = 1000 * seconds["encoder"] / measured["batch_size"]
+    values["photos s"] = seconds["photos"]
+    if before is not None and not before.get("error"):
         values["speed-up"] = image_ms(before["case"]) / values["ms an image"]
     return values
 
@@ -198,36 +228,53 @@ def image_ms(measured: Found) -> float:
 
 def lines(row: Found) -> Iterator[str]:
     """Return a row as text: its figures, then each goal beside what was measured."""
-    values = ", ".join(f"{name} {value:.2f}" for name, value in row["figures"].items())
-    yield f"  {values}; load {row['case']['load_average']}"
+    if row["error"]:
+        yield f"  FAILED: {row['error'].splitlines()[-1]}"
+    else:
+        values = ", ".join(f"{name} {value:.2f}" for name, value in row["figures"].items())
+        yield f"  {values}; load {row['case']['load_average']}"
     for goal in row["goals"]:
         sign = ">=" if goal["least"] else "<="
         authors = f" (the authors: {goal['authors']})" if goal["authors"] else ""
         met = "met" if goal["met"] else "MISSED"
-        yield f"  {goal['figure']} {goal['value']:.2f}, goal {sign} {goal['bound']}: {met}{authors}"
+        value = "not measured" if goal["value"] is None else f"{goal['value']:.2f}"
+        yield f"  {goal['figure']} {value}, goal {sign} {goal['bound']}: {met}{authors}"
 
 
-def draw(found: list[dict[str, Any]], file: Path, title: str) -> None:
-    """Draw the times over the encoder's, each with its goal, and the memory beside it."""
+@dataclass(frozen=True)
+class Unit:
+    """Which figures are drawn."""
+
+    whole: str
+    encoder: str
+    label: str
+
+
+RATIO = Unit("whole / encoder", "fast / plain encoder", "time / the plain encoder's")
+MILLISECONDS = Unit("ms an image", "encoder ms an image", "milliseconds an image")
+
+
+def draw(found: list[dict[str, Any]], file: Path, title: str, unit: Unit = RATIO) -> None:
+    """Draw the times, each with its goal, and the memory beside it."""
     from matplotlib.figure import Figure
 
-    table = [row for row in found if "whole / encoder" in row["figures"]][::-1]
-    names = [f"{row['name']}: {row['figures']['whole / encoder']:.2f}" for row in table]
+    table = [row for row in found if unit.whole in row["figures"]][::-1]
+    names = [f"{row['name']}: {row['figures'][unit.whole]:.2f}" for row in table]
     figure = Figure(figsize=(10, 0.45 * len(names) + 2), layout="constrained")
     figure.suptitle(title, fontsize=9)
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    times.barh(names, column(table, "whole / encoder"), color="tab:blue", label="decoder")
-    times.barh(names, column(table, "fast / plain encoder"), color="tab:cyan", label="encoder")
+    times.barh(names, column(table, unit.whole), color="tab:blue", label="decoder")
+    times.barh(names, column(table, unit.encoder), color="tab:cyan", label="encoder")
     goals = [
         (goal["bound"], place)
         for place, row in enumerate(table)
         for goal in row["goals"]
-        if goal["figure"] == "whole / encoder"
+        if goal["figure"] == unit.whole
     ]
     for bound, place in goals:
         times.plot([bound] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
     times.plot([], [], color="black", linewidth=2, label="goal")
-    times.set_xlabel("time / the plain encoder's")
+    times.set_xlabel(unit.label)
     peaks, above = column(table, "peak GB"), column(table, "GB above encoder")
     memory.barh(names, peaks, color="tab:orange", label="above it")
     floors = [peak - extra for peak, extra in zip(peaks, above, strict=True)]

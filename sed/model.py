@@ -80,6 +80,9 @@ class SED(nn.Module):
     mixed_precision = True
     """Whether a GPU computes in bfloat16 where that is safe."""
 
+    memory_format = torch.channels_last
+    """How the encoder gets its images: as the weights lie."""
+
     def __init__(self, config: SEDConfig) -> None:
         super().__init__()
         self.config = config
@@ -173,7 +176,7 @@ class SED(nn.Module):
         if not images_B3HW.is_floating_point():
             raise ValueError(f"images must be floats in [0, 1], got {images_B3HW.dtype}")
         images_B3HW = fit_square(images_B3HW.to(self.device, torch.float32), self.config.image_size)
-        images_B3HW = images_B3HW.contiguous(memory_format=torch.channels_last)
+        images_B3HW = images_B3HW.contiguous(memory_format=self.memory_format)
         with self.autocast(), record_function("sed: encoder"):
             return self.image_encoder(images_B3HW)
 

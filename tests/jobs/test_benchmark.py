@@ -107,6 +107,7 @@ def test_the_suite_writes_its_table_as_json_and_as_a_picture(
     )
     written = json.loads((tmp_path / "out" / "suite.json").read_text())
     assert written["rows"][0]["figures"]["whole / encoder"] > 0
+    assert written["command"].endswith("--suite")
     assert len(written["date"]) == len("2026-11-25")
     assert written["torch"]
     assert written["accuracy"][0]["form"] == "exact"
@@ -114,6 +115,15 @@ def test_the_suite_writes_its_table_as_json_and_as_a_picture(
     said = capsys.readouterr().out
     assert "goal <= 100: met" in said
     assert "1 of 1 goals met" in said
+
+
+def test_a_figure_names_the_command_that_made_it():
+    args = Args(
+        model="base", suite=True, classes=(20, 150), optimize=False, json=True, output="here"
+    )
+    words = "python -m jobs.benchmark --model base --classes 20 150 --no-optimize --suite"
+    assert benchmark.command(args) == words
+    assert benchmark.command(Args(model="a b")) == "python -m jobs.benchmark --model 'a b'"
 
 
 def test_the_work_of_a_core_is_measured_at_three_sizes(monkeypatch, tmp_path, capsys):

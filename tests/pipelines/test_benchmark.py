@@ -52,7 +52,8 @@ def test_a_case_has_a_time_for_each_phase(checkpoint, one_thread, optimize):
     )  # fmt: skip
     found = measure(case)
     assert found["kept"] == 3
-    assert set(found["seconds"]) == {"plain encoder", "encoder", "decoder", "whole", "labels"}
+    phases = {"photos", "encoder", "decoder", "whole", "labels"}
+    assert set(found["seconds"]) == {"plain encoder", *phases}
     assert all(value > 0 for value in found["seconds"].values())
     ratios = found["per_encoder"]
     assert ratios["plain encoder"] == 1

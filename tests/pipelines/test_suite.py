@@ -4,16 +4,18 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
-from pipelines import suite
+from pipelines import benchmark, suite
+from pipelines.benchmark import Case, measure
 from pipelines.suite import Goal, Row, figures, lines
 from sed import SED, save_model
 from sed.config import nano
 
 MEASURED = {
     "per_encoder": {"whole": 2.5, "encoder": 0.5},
-    "seconds": {"whole": 5.0, "labels": 0.2},
+    "seconds": {"whole": 5.0, "labels": 0.2, "encoder": 1.0, "photos": 0.1},
     "peak_memory_gb": 3.0,
     "encoder_memory_gb": 1.75,
     "load_average": 0.5,
@@ -44,7 +46,7 @@ def test_the_table_holds_every_promise():
 
 
 def test_figures_are_ratios_memory_and_speed_up():
-    slower = {"case": MEASURED | {"seconds": {"whole": 4.0}, "batch_size": 1}}
+    slower = {"case": MEASURED | {"seconds": {"whole": 4.0}, "batch_size": 1}, "error": None}
     found = figures(MEASURED, slower)
     assert found["whole / encoder"] == 2.5
     assert found["GB above encoder"] == 1.25
@@ -67,6 +69,7 @@ def test_a_missed_goal_is_said_beside_what_was_measured():
     row = {
         "figures": figures(MEASURED),
         "case": MEASURED,
+        "error": None,
         "goals": [goal | {"value": 2.5, "met": False}],
     }
     *_, last = lines(row)
@@ -94,3 +97,94 @@ def test_rows_are_measured_each_with_its_goals_and_drawn(tmp_path):
     suite.draw(found, tmp_path / "suite.png", "a processor")
     with Image.open(tmp_path / "suite.png") as picture:
         assert min(picture.size) > 300
+
+
+ASKED = {
+    "150 classes, eager float32, batch 1": {"dtype": "float32", "channels_last": False},
+    "150 classes, eager float32, channels last, batch 1": {"dtype": "float32"},
+    "150 classes, eager bfloat16, batch 1": {},
+    "150 classes, eager bfloat16, packed pairs of 16": {"batch_size": 16},
+    "150 classes, fast form, batch 1": {"optimize": True},
+    "150 classes, fast form, batch 16": {"optimize": True, "batch_size": 16},
+    "150 classes, compiled, batch 16": {"optimize": True, "batch_size": 16, "compile": True},
+    "150 classes, CUDA graphs, batch 16": {
+        "optimize": True, "batch_size": 16, "compile": True, "graphs": True,
+    },
+    "847 classes, compiled, batch 16": {
+        "optimize": True, "batch_size": 16, "compile": True, "classes": 847, "survivors": 85,
+    },
+    "class names": {"optimize": True, "classes": 0, "names": 630},
+}  # fmt: skip
+
+
+def test_a_gpu_measures_each_way_against_the_authors():
+    usual = {"model": "base", "device": "cuda", "rejection": "topk:8", "survivors": 30,
+             "warmup": 3, "repeats": 10, "optimize": False, "dtype": "bfloat16"}  # fmt: skip
+    table = {row.name: row for row in suite.rows("base", "cuda")}
+    assert {name: row.case for name, row in table.items()} == {
+        name: Case(**usual | asked) for name, asked in ASKED.items()
+    }
+    assert suite.FAST in table
+    assert {
+        (name, goal.figure): (goal.bound, row.speedup_of)
+        for name, row in table.items()
+        for goal in row.goals
+    } == {
+        ("150 classes, compiled, batch 16", "ms an image"): (8, next(iter(ASKED))),
+        ("150 classes, compiled, batch 16", "speed-up"): (6, next(iter(ASKED))),
+        ("847 classes, compiled, batch 16", "speed-up"): (
+            0.5,
+            "150 classes, compiled, batch 16",
+        ),
+        ("class names", "s for 847 names"): (20, ""),
+    }
+
+
+def test_the_rows_of_a_gpu_run_drawn_in_milliseconds(tmp_path, monkeypatch):
+    """On a CPU, with a small model: what differs is the device and the compiler."""
+    model = str(save_model(SED(nano()), tmp_path / "model.safetensors"))
+    compiled = []
+    monkeypatch.setattr(benchmark, "compile_model", lambda _, graphs: compiled.append(graphs))
+    monkeypatch.setattr(suite, "measure_in_subprocess", measure)
+    small = {"device": "cpu", "classes": 3, "survivors": 2, "warmup": 0, "repeats": 1, "names": 2,
+             "image_side": 80, "threads": torch.get_num_threads()}  # fmt: skip
+    table = tuple(
+        replace(row, case=replace(row.case, **small | {"classes": min(row.case.classes, 3)}))
+        for row in suite.rows(model, "cuda")
+    )
+    said = []
+    found = suite.run(table, said.append)
+    assert [row["name"] for row in found] == list(ASKED)
+    assert [row["error"] for row in found] == [None] * len(ASKED)
+    assert compiled == [False, True, False]
+    for row in found[:-1]:
+        assert row["figures"]["ms an image"] > row["figures"]["encoder ms an image"] > 0
+        assert row["figures"]["peak GB"] > 0
+        assert row["figures"]["photos s"] > 0
+    assert all(goal["value"] > 0 for row in found for goal in row["goals"])
+    assert sum("goal" in text for text in said) == 4
+    suite.draw(found, tmp_path / "suite.png", "a processor", suite.MILLISECONDS)
+    with Image.open(tmp_path / "suite.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_a_row_that_fails_misses_its_goals_and_the_others_are_measured(monkeypatch):
+    def fail(case):
+        if case.compile:
+            raise RuntimeError("measuring failed:\nno compiler")
+        return MEASURED
+
+    monkeypatch.setattr(suite, "measure_in_subprocess", fail)
+    table = [row for row in suite.rows("base", "cuda") if row.case.classes and not row.case.graphs]
+    said = []
+    *others, compiled, last = suite.run(tuple(table), said.append)
+    assert [row["error"] for row in others] == [None] * len(others)
+    assert "speed-up" in others[-1]["figures"]
+    for row in (compiled, last):
+        assert row["error"].endswith("no compiler")
+        assert row["figures"] == {}
+        assert [(goal["value"], goal["met"]) for goal in row["goals"]] == [
+            (None, False) for _ in row["goals"]
+        ]
+    assert "  FAILED: no compiler" in said
+    assert "  ms an image not measured, goal <= 8: MISSED" in said
