@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 DATA_CPUS = 2
 """Logical CPUs that are left to Ray Data at least."""
 
-FEW_CPUS = 0.1
+FEW_CPUS = 1 / 16
+"""Ray Train divides what is reserved by what a worker takes: a tenth would lose the last worker."""
 
 RESIZE_SECONDS = 30.0
 """Between two looks at whether there is room for more workers."""

@@ -5,11 +5,13 @@ In the process of the tests it would disturb the Rays of later ones.
 
 import multiprocessing
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 240.0
+"""Seconds that a test waits for something at most."""
 
 # Forks of a process that has imported everything: a start takes no time.
 processes = multiprocessing.get_context("forkserver")
@@ -30,6 +32,19 @@ SYSTEM = {
     "health_check_period_ms": 1000,
     "health_check_failure_threshold": 10,
 }
+
+
+def wait_until(condition, alive=lambda: True, seconds=DEADLINE):
+    """Wait until a condition holds, its process is dead or the time is over.
+
+    Returns what the condition said last.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        goes_on = alive() and time.monotonic() < deadline
+        if (found := condition()) or not goes_on:
+            return found
+        time.sleep(0.05)
 
 
 def set_environment(more=None):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections import defaultdict
 
 import pytest
@@ -14,8 +13,8 @@ from pipelines.storage import locate
 from pipelines.train_step import train_step
 from pipelines.trainee import Trainee
 from tests import train_driver
-from tests.machines import DEADLINE, machines, processes
-from tests.train_driver import EVERY, HELD, STEPS
+from tests.machines import DEADLINE, machines, processes, wait_until
+from tests.train_driver import EVERY, HELD, LARGE, STEPS
 from tests.training import make_config, steps_of
 
 pytestmark = pytest.mark.ray
@@ -54,15 +53,16 @@ class Training:
         rows = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [(*map(int, row[:4]), float(row[4])) for row in rows]
 
-    def wait_until_held(self, process):
-        """Wait until both workers are in the same step, past a checkpoint; return their pids."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline and process.is_alive():
-            found = [pid for pid, _, _, step, _ in self.steps() if step == HELD]
-            if len(found) == 2 and self.saved() == [EVERY]:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"step {HELD} was not reached, or the checkpoint not written")
+    def wait_until_held(self, process, workers=2):
+        """Wait until all workers are in the same step, past a checkpoint; return their pids."""
+        assert wait_until(
+            lambda: len(self.in_held()) == workers and self.saved() == [EVERY], process.is_alive
+        )
+        return self.in_held()
+
+    def in_held(self):
+        """The pids of the workers that have come to the step in which they are held."""
+        return [pid for pid, _, _, step, _ in self.steps() if step == HELD]
 
     def losses(self):
         """Every loss that was found for a step, over all workers: the times it was computed."""
@@ -92,7 +92,7 @@ def undisturbed():
 
 def assert_equal(training, undisturbed, folder):
     """Steps that were taken again are the same to the last bit; all are those of one process."""
-    wanted, weights = undisturbed
+    wanted, _ = undisturbed
     found = training.losses()
     assert sorted(found) == list(range(STEPS))
     taken_twice = [step for step, losses in found.items() if len(losses) == 2]
@@ -100,10 +100,14 @@ def assert_equal(training, undisturbed, folder):
     for step, losses in found.items():
         assert set(losses) == {losses[0]}
         assert losses[0] == pytest.approx(wanted[step], rel=1e-3), step
+    assert_same_model(training, undisturbed, folder)
+
+
+def assert_same_model(training, undisturbed, folder):
     model = folder / "trained.safetensors"
     model.write_bytes(locate(training.output).at("model.safetensors").read())
     state = sed.load_model(model).state_dict()
-    for name, tensor in weights.items():
+    for name, tensor in undisturbed[1].items():
         torch.testing.assert_close(state[name], tensor, atol=2e-4, rtol=1e-2)
 
 
@@ -132,6 +136,29 @@ def test_a_training_whose_node_is_killed_goes_on_on_another(tmp_path, undisturbe
         training.finish(process)
     assert len({pid for pid, *_ in training.steps()} - set(workers)) == 2
     assert_equal(training, undisturbed, tmp_path)
+
+
+def test_a_training_grows_with_its_cluster_and_takes_the_same_steps(tmp_path, undisturbed):
+    with machines(num_cpus=LARGE + 2) as ray:
+        training = Training(ray.address, tmp_path, grow=True)
+        process = training.start()
+        alone = training.wait_until_held(process, workers=1)
+        ray.add_node(num_cpus=LARGE)
+        # The group is ended, and begins again from the checkpoint with a worker more.
+        assert wait_until(lambda: len(training.in_held()) == 3, process.is_alive)
+        training.go.touch()
+        training.finish(process)
+    by_size = {size: {} for size in (1, 2)}
+    for pid, rank, size, step, loss in training.steps():
+        assert (pid in alone) == (size == 1)
+        by_size[size].setdefault(step, {})[rank] = loss
+    assert list(by_size[1]) == list(range(HELD + 1))
+    assert sorted(by_size[2]) == list(range(EVERY, STEPS))
+    for size, steps in by_size.items():
+        for step, losses in steps.items():
+            assert len(losses) == size
+            assert sum(losses.values()) / size == pytest.approx(undisturbed[0][step], rel=1e-3)
+    assert_same_model(training, undisturbed, tmp_path)
 
 
 def test_a_training_into_a_bucket_whose_driver_is_killed_equals_an_undisturbed_one(

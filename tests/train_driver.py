@@ -9,6 +9,7 @@ import ray
 import ray.train
 import torch
 
+from pipelines import crew
 from pipelines.crew import Crew
 from pipelines.finetune import FinetuneConfig, LabelledObjective
 from pipelines.journal import Tracker
@@ -23,6 +24,9 @@ STEPS = 8
 EVERY = 3
 HELD = 5
 """The step in which workers wait to be killed: two are lost with them."""
+
+LARGE = 3
+"""Logical CPUs of a worker of which a node holds one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +78,18 @@ def traced_config(trace, **changes):
     return TracedConfig(**{**values, **changes})
 
 
-def run(address, output, trace, tracking=None, environment=None, **changes):
-    """Train with two workers."""
+class LargeCrew(Crew):
+    """Workers as large as those with GPUs: there is room for one on a node."""
+
+    def cpus_each(self, cpus):
+        """Return the logical CPUs of a worker."""
+        return LARGE
+
+
+def run(address, output, trace, tracking=None, environment=None, grow=False, **changes):
+    """Train with two workers, or let one become two where there is room."""
     set_environment(environment)
+    crew.RESIZE_SECONDS = 1.0
     ray.init(address=address, log_to_driver=True)
     config = traced_config(trace, **changes)
     setup = Setup(
@@ -86,4 +99,4 @@ def run(address, output, trace, tracking=None, environment=None, **changes):
         upkeep=Upkeep(checkpoint_every=EVERY, log_every=1),
         ingest=make_ingest(config),
     )
-    train(setup, Crew.parse("2"))
+    train(setup, LargeCrew.parse("1:2") if grow else Crew.parse("2"))

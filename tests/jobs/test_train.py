@@ -141,6 +141,12 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["registered"] == "models:/trained/1"
     (scores,) = found["validation"]
+@pytest.mark.parametrize("most", range(1, 17))
+def test_ray_train_counts_room_for_every_elastic_worker(most):
+    each = Crew(1, most).cpus_each(4)
+    assert sum([each] * most) // each == most
+
+
     assert scores["images"] == 8
     assert found["best"] == {"steps": 3, "mIoU": scores["mIoU"]}
     assert sed.source_config(found["model"]) == sed.source_config("nano")
