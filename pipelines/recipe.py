@@ -3,9 +3,9 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ray.data import DataIterator
 
 PRECISIONS = ("auto", "bf16", "fp32")
+
+SAME_STEP = ("accumulate", "recompute")
+"""Settings that trade memory for time; they may change between two starts of a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +121,7 @@ class TrainConfig(ABC):
     @property
     def digest(self) -> str:
         """The recipe's fingerprint: two runs with the same one train the same model."""
-        facts = json.dumps(asdict(self), sort_keys=True)
-        return "sha256:" + hashlib.sha256(facts.encode()).hexdigest()
+        return fingerprint(asdict(self))
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: linear warm-up, then half a cosine to zero."""
@@ -134,6 +136,12 @@ class TrainConfig(ABC):
         if device_type == "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """Return the digest of a recipe's settings, of those that decide which model comes out."""
+    facts = {name: value for name, value in recipe.items() if name not in SAME_STEP}
+    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def parameter_groups(objective: nn.Module) -> Iterator[tuple[str, nn.Module, list[nn.Parameter]]]:

@@ -217,7 +217,10 @@ def claim(file: Location, config: "TrainConfig") -> dict[str, Any]:
         file.write(json.dumps(record).encode())
         return record
     record = json.loads(file.read())
-    if record.get("digest") != config.digest:
+    # Not its digest, of which what does not change a step was a part once.
+    if fingerprint(record.get("recipe", {})) != config.digest:
+    from pipelines.recipe import fingerprint
+
         raise ValueError(
             f"{file.uri} belongs to a training with other settings: choose another --output"
         )

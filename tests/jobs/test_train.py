@@ -1,6 +1,7 @@
 """The command line of training: what is refused before anything starts, and one whole training."""
 
 import dataclasses
+import hashlib
 import json
 
 import mlflow
@@ -11,7 +12,10 @@ from jobs.train import Args, main
 from pipelines import scenes
 from pipelines.crew import Crew
 from pipelines.outputs import DONE, write_run
+from pipelines.storage import locate
+from pipelines.train_plan import claim
 from tests.pipelines.labelled_scenes import RUN, write_output
+from tests.training import make_config
 
 
 def args(tmp_path, **changes):
@@ -106,6 +110,22 @@ def test_an_output_of_another_training_is_refused(tmp_path, capsys):
 
 def test_a_range_of_workers_is_elastic():
     assert Crew.parse("4") == Crew(4, 4)
+def test_a_training_may_go_on_with_less_memory_and_with_nothing_else_changed(tmp_path):
+    config = make_config()
+    file = locate(str(tmp_path / "out")).at("train.json")
+    claim(file, config)
+    recipe = json.loads(file.read())["recipe"]
+    for change in ({"accumulate": 4}, {"recompute": True}):
+        changed = dataclasses.replace(config, **change)
+        assert claim(file, changed)["recipe"] == recipe
+    with pytest.raises(ValueError, match="other settings"):
+        claim(file, make_config(seed=1))
+    # As an earlier version wrote it, which took the digest of all settings.
+    whole = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    file.write(json.dumps({"digest": f"sha256:{whole}", "recipe": recipe}).encode())
+    assert claim(file, dataclasses.replace(config, accumulate=4))["recipe"] == recipe
+
+
     assert Crew.parse("4").scaling(cpus=8).num_workers == 4
     elastic = Crew.parse("1:4", use_gpu=True).scaling(cpus=16)
     assert elastic.num_workers == (1, 4)
