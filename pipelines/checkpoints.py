@@ -48,6 +48,16 @@ class Saved:
         """Its mIoU on the first validation set, if it was measured."""
         return self.facts.get("score")
 
+    def is_whole(self) -> bool:
+        """Read its files, and say whether they are what was written."""
+        for name, file in self.files.items():
+            place = self.place.at(name)
+            with place.fs.open_input_stream(place.path, compression=None) as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != file["sha256"]:
+                    logger.warning("%s is damaged: its checkpoint is passed over", place.uri)
+                    return False
+        return True
+
     def fetch(self, folder: Path, names: list[str] | None = None) -> None:
         """Copy its files into a local folder.
 
@@ -97,9 +107,12 @@ class Store:
         return Saved(place, step, record["facts"], record["files"])
 
     def newest(self) -> Saved | None:
-        """Return the checkpoint to go on from; None where there is none."""
+        """Return the checkpoint to go on from, the last one whose files are what was written.
+
+        None where there is none.
+        """
         for step, place in reversed(self.folders()):
-            if (found := self.open(step, place)) is not None:
+            if (found := self.open(step, place)) is not None and found.is_whole():
                 return found
         return None
 

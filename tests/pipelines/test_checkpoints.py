@@ -56,11 +56,16 @@ def test_what_a_kill_left_or_cut_is_passed_over_and_cleared_away(store):
     assert [step for step, _ in store.folders()] == [4]
 
 
-def test_a_changed_file_is_noticed_when_it_is_read(store, tmp_path):
+def test_a_changed_file_of_the_same_size_is_passed_over_and_noticed_when_it_is_read(
+    store, tmp_path, caplog
+):
     save(store, 1, content="abcd")
-    store.place.at("step-0000001", "model").write(b"abce")
-    with pytest.raises(ValueError, match="step-0000001/model is damaged"):
-        store.newest().fetch(tmp_path)
+    save(store, 2, content="abcd")
+    store.place.at("step-0000002", "model").write(b"abce")
+    assert store.newest().step == 1
+    assert "step-0000002/model is damaged" in caplog.text
+    with pytest.raises(ValueError, match="step-0000002/model is damaged"):
+        store.saved()[-1].fetch(tmp_path)
 
 
 def test_writing_goes_on_beside_the_training_one_at_a_time(tmp_path):
