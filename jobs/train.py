@@ -73,15 +73,18 @@ def leave_out_watcher() -> None:
 
 def make_setup(args: Args, plan: "Plan", run_id: str | None) -> "Setup":
     """Return what the workers are told."""
+    import ray
+
     from pipelines.datasets import load, split_spec
     from pipelines.journal import Tracker
     from pipelines.weights import share_file
     from pipelines.worker import Setup
 
+    here = ray.get_runtime_context().get_node_id()
     return Setup(
         config=plan.config,
         output=plan.output,
-        tracker=Tracker(plan.mlflow_uri, args.experiment, run_id),
+        tracker=Tracker(plan.mlflow_uri, args.experiment, run_id, here),
         upkeep=plan.upkeep,
         weights=share_file(plan.weights) if plan.weights is not None else None,
         ingest=plan.ingest,

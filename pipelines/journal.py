@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from pipelines import tracking
 from pipelines.feed import Feed
 from pipelines.recipe import TrainConfig
 from pipelines.tracking.background import BackgroundRun
+from pipelines.tracking.elsewhere import run_on
 from pipelines.tracking.system import SystemMetrics
 from pipelines.validation import sheet
 
@@ -29,6 +29,9 @@ class Tracker:
     uri: str
     experiment: str
     run_id: str | None
+    node: str | None = None
+    """Ray's id of the node that writes them, the driver's: the store may be a file of that machine.
+    None: the worker's own."""
 
 
 class Journal:
@@ -129,7 +132,8 @@ def journal(
     if rank != 0 or tracker is None:
         yield Journal(None, config, every)
         return
-    with tracking.run(tracker.uri, tracker.experiment, "train", {}, run_id=tracker.run_id) as run:
+    store = (tracker.node, tracker.uri, tracker.experiment)
+    with run_on(*store, "train", run_id=tracker.run_id) as run:
         background = BackgroundRun(run)
         system = SystemMetrics(background)
         try:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipelines.tracking.run import Run
+from pipelines.tracking.elsewhere import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 class BackgroundRun:
     """Hands metrics and files to a run in the order they come; returns at once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Recorder) -> None:
         self.run = run
         self.waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self.dropped = 0

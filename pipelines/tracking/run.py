@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pipelines.tracking.store import connect, experiment_id, redacted, sentence
 
@@ -201,6 +201,24 @@ def run(
     """
     tracked = Run(uri)
     tracked.start(experiment, name, tags or {}, run_id)
+    with ended(tracked):
+        yield tracked
+
+
+class Ends(Protocol):
+    """What is told how it ended."""
+
+    def end(self, status: str) -> None:
+        """Close it."""
+        ...
+
+
+Ending = TypeVar("Ending", bound=Ends)
+
+
+@contextmanager
+def ended(tracked: Ending) -> Iterator[Ending]:
+    """Close a run at the end of the block, and say how that came."""
     status = "FAILED"
     try:
         yield tracked
