@@ -18,8 +18,8 @@ FROM_CLIP = ("base", "large")
 """Presets that start from CLIP's weights."""
 
 LEAST = {
-    **dict.fromkeys(("max_steps", "batch_size", "accumulate", "decode_every", "keep"), 1),
-    **dict.fromkeys(("checkpoint_every", "validate_every", "log_every"), 1),
+    **dict.fromkeys(("max_steps", "batch_size", "accumulate", "max_asked"), 1),
+    **dict.fromkeys(("decode_every", "keep", "checkpoint_every", "validate_every", "log_every"), 1),
     **dict.fromkeys(("text_steps", "align_steps", "seed"), 0),
     **dict.fromkeys(("scene_size", "crop_size"), 32),
 }
@@ -64,7 +64,7 @@ def check_shares(flags: TrainFlags) -> None:
     """Check the flags that are weights and shares."""
     if not flags.asked or min(flags.asked) < 1:
         raise ValueError(f"--asked must be numbers of at least 1, got {flags.asked}")
-    for name in ("likely_share", "max_class_area"):
+    for name in ("likely_share", "max_class_area", "encoder_rate"):
         if not 0 <= getattr(flags, name) <= 1:
             flag = f"--{name.replace('_', '-')}"
             raise ValueError(f"{flag} must be between 0 and 1, got {getattr(flags, name)}")

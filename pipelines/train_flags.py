@@ -9,7 +9,10 @@ OF_SCENES = (
 )
 """Flags of the recipe on scenes."""
 
-OF_PHOTOS = ("clip_weights", "accumulate", "recompute", "crop_size", "max_class_area", "colours")
+OF_PHOTOS = (
+    *("clip_weights", "encoder_rate", "accumulate", "recompute", "max_asked", "crop_size"),
+    *("max_class_area", "colours"),
+)
 """Flags of the published recipe."""
 
 
@@ -65,17 +68,25 @@ class TrainFlags:
     """Side of the training scenes, in pixels; a multiple of 64."""
 
     learning_rate: float | None = None
-    """Peak learning rate; default: 0.002 on scenes, else 0.0002 (the image encoder has a hundredth
-    of it)."""
+    """Peak learning rate; default: 0.002 on scenes, else 0.0002."""
+
+    encoder_rate: float = 0.01
+    """Share of the learning rate that the image encoder has, which knows photos already; 0 to 1."""
 
     batch_size: int | None = None
     """Images per step, over all workers; default: 16 on scenes, else 4."""
 
     accumulate: int = 1
-    """Parts that each worker computes its share of a step in: less memory, the same step."""
+    """Parts that each worker computes its share of a step in: less memory, the same step. It may
+    change between two starts."""
 
     recompute: bool = False
-    """Compute activations twice instead of keeping them: less memory, slower."""
+    """Compute activations twice instead of keeping them: less memory, slower, the same step.
+    It may change between two starts."""
+
+    max_asked: int = 171
+    """Classes that a photo is asked for at most: those it shows, and others; fewer take less memory
+    and time."""
 
     crop_size: int | None = None
     """Side of the square that is cropped from each photo, in pixels; default: what the model

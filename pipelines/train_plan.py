@@ -179,6 +179,8 @@ def photos_config(
         classes=source.classes,
         accumulate=flags.accumulate,
         recompute=flags.recompute,
+        max_asked=flags.max_asked,
+        encoder_rate=flags.encoder_rate,
         augmentation=Augmentation(
             short_sides=(size,),
             crop_size=size,
@@ -216,11 +218,11 @@ def claim(file: Location, config: "TrainConfig") -> dict[str, Any]:
         record = {"digest": config.digest, "recipe": asdict(config)}
         file.write(json.dumps(record).encode())
         return record
+    from pipelines.recipe import fingerprint
+
     record = json.loads(file.read())
     # Not its digest, of which what does not change a step was a part once.
     if fingerprint(record.get("recipe", {})) != config.digest:
-    from pipelines.recipe import fingerprint
-
         raise ValueError(
             f"{file.uri} belongs to a training with other settings: choose another --output"
         )

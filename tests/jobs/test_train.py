@@ -81,6 +81,8 @@ def test_wrong_input_is_one_sentence_and_exit_2(tmp_path, capsys, monkeypatch, c
         ({"clip_weights": "x"}, "goes with --model base or large"),
         ({"model": "base", "clip_weights": "nowhere.bin"}, "no CLIP weights at 'nowhere.bin'"),
         ({"max_class_area": 2.0}, "--max-class-area must be between 0 and 1"),
+        ({"encoder_rate": 2.0}, "--encoder-rate must be between 0 and 1"),
+        ({"max_asked": 0}, "--max-asked must be at least 1"),
     ],
 )
 def test_wrong_settings_for_photos_are_refused(tmp_path, labels, capsys, changes, words):
@@ -108,8 +110,6 @@ def test_an_output_of_another_training_is_refused(tmp_path, capsys):
     refused(args(tmp_path), "other settings", capsys)
 
 
-def test_a_range_of_workers_is_elastic():
-    assert Crew.parse("4") == Crew(4, 4)
 def test_a_training_may_go_on_with_less_memory_and_with_nothing_else_changed(tmp_path):
     config = make_config()
     file = locate(str(tmp_path / "out")).at("train.json")
@@ -126,6 +126,8 @@ def test_a_training_may_go_on_with_less_memory_and_with_nothing_else_changed(tmp
     assert claim(file, dataclasses.replace(config, accumulate=4))["recipe"] == recipe
 
 
+def test_a_range_of_workers_is_elastic():
+    assert Crew.parse("4") == Crew(4, 4)
     assert Crew.parse("4").scaling(cpus=8).num_workers == 4
     elastic = Crew.parse("1:4", use_gpu=True).scaling(cpus=16)
     assert elastic.num_workers == (1, 4)
@@ -137,6 +139,12 @@ def test_a_training_may_go_on_with_less_memory_and_with_nothing_else_changed(tmp
 def test_workers_leave_cpus_to_read_with(workers, cpus):
     crew = Crew.parse(workers)
     assert crew.cpus_each(cpus) * crew.most <= max(cpus - 2, 0.8)
+
+
+@pytest.mark.parametrize("most", range(1, 17))
+def test_ray_train_counts_room_for_every_elastic_worker(most):
+    each = Crew(1, most).cpus_each(4)
+    assert sum([each] * most) // each == most
 
 
 @pytest.mark.ray
@@ -161,12 +169,6 @@ def test_labels_train_a_model_that_is_validated_recorded_and_registered(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["registered"] == "models:/trained/1"
     (scores,) = found["validation"]
-@pytest.mark.parametrize("most", range(1, 17))
-def test_ray_train_counts_room_for_every_elastic_worker(most):
-    each = Crew(1, most).cpus_each(4)
-    assert sum([each] * most) // each == most
-
-
     assert scores["images"] == 8
     assert found["best"] == {"steps": 3, "mIoU": scores["mIoU"]}
     assert sed.source_config(found["model"]) == sed.source_config("nano")
