@@ -108,7 +108,8 @@ class TrainFlags:
     """Give each worker a GPU."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of the forward pass; auto: bf16 where the hardware has it."""
+    """Arithmetic of the forward pass; auto: bf16 where the hardware has it. On a GPU fp32 is what
+    torch makes of it by default: convolutions in TF32, matrix products in float32."""
 
     seed: int = 0
     """Seed of the weights and of the data."""
