@@ -28,6 +28,9 @@ SWEEP_FILE = "sweep.json"
 REJECTION_FILE = "rejection.json"
 """The chosen policy, for `--rejection` of the other jobs."""
 
+TRIALS_VERSION = 2
+"""Changes with what a trial writes down: trials of another version cannot be compared with."""
+
 DEFAULT_IMAGES = 256
 
 MOST_CPU_TRIALS = 8
@@ -164,6 +167,7 @@ def identity(
         "model": model_id,
         "vocabulary": question.vocabulary_id,
         "data": data.digest,
+        "version of the trials": TRIALS_VERSION,
         "space": "sha256:" + hashlib.sha256(text.encode()).hexdigest(),
         "search": config.search,
         "trials": config.trials,

@@ -1,11 +1,12 @@
 """The sweep as a job: what it refuses, and that its choice is used."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 
-from jobs import evaluate, label, sweep
+from jobs import benchmark, evaluate, label, sweep
 from jobs.sweep import Args
 from pipelines import datasets
 from pipelines.classes import vocabulary_id
@@ -88,17 +89,10 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
     assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     check_mlflow(flags["mlflow_uri"], found)
     check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
-    check_evaluate(tmp_path, found, flags["mlflow_uri"], capsys)
+    check_evaluate_and_benchmark(tmp_path, found, flags["mlflow_uri"], capsys)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
-    (tmp_path / "out/sweep.json").unlink()  # as a kill before the end leaves it
-    (tmp_path / "out/report/index.html").unlink()
-    sweep.main(args)
-    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
-    assert {one["rejection"] for one in again["trials"]} == set(by_name)
-    assert again["run_id"] == found["run_id"]
-    assert (tmp_path / "out/report/index.html").exists()
-    check_mlflow(flags["mlflow_uri"], again)
+    check_another_bound(args, tmp_path, found, capsys)
 
 
 def check_trials(by_name):
@@ -137,7 +131,7 @@ def check_evidence(evidence, found, names):
     assert costs == sorted(costs)
 
 
-def check_evaluate(folder, found, uri, capsys):
+def check_evaluate_and_benchmark(folder, found, uri, capsys):
     """The choice is used by its file and by the name of its run."""
     choice = (str(folder / "out/rejection.json"), f"runs:/{found['run_id']}/rejection.json")
     evaluate.main(
@@ -149,6 +143,37 @@ def check_evaluate(folder, found, uri, capsys):
     measured = json.loads(capsys.readouterr().out.strip().split("\n")[-1])["datasets"]
     assert [one["rejection"] for one in measured] == [found["chosen"]]  # both are the same policy
     assert measured[0]["mean_candidates"] < 156
+    benchmark.main(
+        benchmark.Args(
+            classes=(6,), rejection=choice, image_side=64, repeats=1, warmup=0, mlflow_uri=uri,
+            json=True,
+        )
+    )  # fmt: skip
+    cases = json.loads(capsys.readouterr().out.strip().split("\n")[-1])["cases"]
+    assert [one["rejection"] for one in cases] == [found["chosen"]] * 2
+
+
+def check_another_bound(args, folder, found, capsys):
+    """A start after a kill continues; where its bound chooses nothing, no choice is left."""
+    from mlflow import MlflowClient
+
+    client, run_id = MlflowClient(args.mlflow_uri), found["run_id"]
+    artifacts = {file.path for file in client.list_artifacts(run_id)}
+    assert "rejection.json" in artifacts
+    (folder / "out/sweep.json").unlink()  # as a kill before the end leaves it
+    (folder / "out/report/index.html").unlink()
+    sweep.main(replace(args, max_miou_drop=-50.0))
+    *lines, last = capsys.readouterr().out.strip().split("\n")
+    again = json.loads(last)
+    policies = {one["rejection"] for one in found["trials"]}
+    assert {one["rejection"] for one in again["trials"]} == policies
+    assert again["run_id"] == run_id
+    assert (folder / "out/report/index.html").exists()
+    assert again["chosen"] is None
+    assert "No policy gains 50 points of mIoU" in lines
+    assert not (folder / "out/rejection.json").exists()
+    assert {file.path for file in client.list_artifacts(run_id)} == artifacts - {"rejection.json"}
+    check_mlflow(args.mlflow_uri, again)
 
 
 def check_mlflow(uri, found):
@@ -157,7 +182,7 @@ def check_mlflow(uri, found):
 
     client = MlflowClient(uri)
     parent = client.get_run(found["run_id"])
-    assert parent.data.tags["chosen"] == found["chosen"]
+    assert parent.data.tags.get("chosen") == found["chosen"]
     pages = client.list_artifacts(found["run_id"], "report")
     assert [file.path for file in pages] == ["report/index.html"]
     below = client.search_runs(
