@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +12,7 @@ from pipelines import shards
 from pipelines.storage import locate
 from tests import label_driver
 from tests.label_driver import write_plain_photos
-from tests.machines import DEADLINE, machines, processes
+from tests.machines import DEADLINE, machines, processes, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -62,22 +61,16 @@ class Job:
 
     def wait_until_committed(self, process, count):
         """Wait until the labels of so many photos are written."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline and process.is_alive():
-            if len(self.committed()) >= count:
-                return
-            time.sleep(0.02)
-        raise AssertionError("too few labels are written")
+        assert wait_until(lambda: len(self.committed()) >= count, process.is_alive)
 
     def wait_until_scored(self, process, count, node=None):
         """Wait until the model has seen so many images (on a node); return the worker's pid."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline and process.is_alive():
-            found = [line for line in self.scored() if node in (None, line[1])]
-            if len(found) >= count:
-                return int(found[-1][0])
-            time.sleep(0.02)
-        raise AssertionError("the model has not seen enough images")
+
+        def scored_there():
+            return [line for line in self.scored() if node in (None, line[1])]
+
+        assert wait_until(lambda: len(scored_there()) >= count, process.is_alive)
+        return int(scored_there()[-1][0])
 
 
 def test_a_driver_killed_at_ten_random_moments_loses_and_repeats_nothing(
@@ -150,11 +143,7 @@ class BucketJob:
     def kill_after(self, count):
         """Kill the driver once so many shards are done; return how many are then."""
         process = self.start()
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline and process.is_alive():
-            if len(shards.done_shards(self.output)) >= count:
-                break
-            time.sleep(0.05)
+        assert wait_until(lambda: len(shards.done_shards(self.output)) >= count, process.is_alive)
         assert process.is_alive()
         process.kill()
         process.join()

@@ -3,11 +3,10 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 
-from tests.machines import DEADLINE, machines, processes
+from tests.machines import DEADLINE, machines, processes, wait_until
 from tests.pipelines.sweep import sweep_driver
 
 pytestmark = pytest.mark.ray
@@ -41,11 +40,7 @@ def start(folder, cluster, seconds):
 
 def wait_for_trials(process, output, count):
     """Wait until so many trials have seen all images."""
-    deadline = time.monotonic() + DEADLINE
-    while len(complete_trials(output)) < count:
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert wait_until(lambda: len(complete_trials(output)) >= count, process.is_alive)
 
 
 def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_path):

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jobs import label, session
 from pipelines.buckets import bucket_filesystem
 from pipelines.storage import Location, locate
 from tests.fakes import write_photos
+from tests.machines import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -248,10 +248,7 @@ def start_job(*flags):
 
 
 def wait_for_a_shard(job, parts):
-    deadline = time.monotonic() + 300
-    while not list(parts.glob("part-*.parquet")) and job.poll() is None:
-        assert time.monotonic() < deadline, "no shard was written"
-        time.sleep(0.05)
+    assert wait_until(lambda: list(parts.glob("part-*.parquet")), lambda: job.poll() is None)
 
 
 def interrupted(job, line):

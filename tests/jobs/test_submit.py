@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fakes import write_photos
+from tests.machines import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -45,14 +46,6 @@ def processes_of(folder):
     return [int(pid) for pid, _ in lines]
 
 
-def wait_until(condition, seconds):
-    """Say whether something becomes true in time."""
-    deadline = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return true
-
-
 def stop(head, folder):
     """End one cluster by its own processes; `ray stop` would end every Ray of this machine."""
     os.killpg(head.pid, signal.SIGTERM)
@@ -60,11 +53,13 @@ def stop(head, folder):
         head.wait(20)
     except subprocess.TimeoutExpired:
         os.killpg(head.pid, signal.SIGKILL)
-    if not wait_until(lambda: not processes_of(folder), 15):
+    if not wait_until(lambda: not processes_of(folder), seconds=15):
         for pid in processes_of(folder):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not processes_of(folder), 10), "a process of the cluster is left"
+    assert wait_until(lambda: not processes_of(folder), seconds=10), (
+        "a process of the cluster is left"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +91,8 @@ def cluster():
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        up = wait_until(lambda: head.poll() is not None or answers(f"{address}/api/version"), 240)
+        up = wait_until(lambda: answers(f"{address}/api/version"), lambda: head.poll() is None)
         assert up, (folder / "head.log").read_text()
-        assert head.poll() is None, (folder / "head.log").read_text()
         yield address, folder
     finally:
         stop(head, folder)
