@@ -28,7 +28,6 @@ SIDE = 128
 """Side of the square image that the model sees: a quarter of nano's pixels."""
 
 TRAINING = {
-    "max-steps": 1200,
     "batch-size": 4,
     "learning-rate": 0.002,
     "encoder-rate": 0.3,  # it has never seen a photo
@@ -111,7 +110,7 @@ def draw(store, run_id, right, path):
     figure.savefig(path)
 
 
-def main(samples, output):
+def main(samples, output, steps):
     """Train, evaluate, draw; say what came out."""
     folder, model, store = output / "folder", output / "start.safetensors", output / "mlflow.db"
     if not model.exists():
@@ -120,6 +119,7 @@ def main(samples, output):
     data = ("--dataset", f"folder={folder}")
     uri = ("--mlflow-uri", f"sqlite:///{store}")
     settings = [f"--{name}={value}" for name, value in TRAINING.items()]
+    settings.append(f"--max-steps={steps}")
     to = ("--output", output / "run", "--validation", f"folder={folder}", "--no-colours")
     trained = run("train", *data, *uri, *to, "--model", model, *settings)
     (right,) = run("evaluate", *data, *uri, "--model", trained["model"])["datasets"]
@@ -131,5 +131,6 @@ if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="of this command's own")
+    parser.add_argument("--steps", type=int, default=1200)
     asked = parser.parse_args()
-    main(asked.samples, asked.output.resolve())
+    main(asked.samples, asked.output.resolve(), asked.steps)
