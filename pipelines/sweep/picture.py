@@ -2,10 +2,12 @@
 
 import io
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from pipelines.sweep.results import complete, named
 from pipelines.sweep.trial import Report
@@ -54,16 +56,19 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
         linewidth=1.2,
         label="topk:K, one K (the paper), then none",
     )
-    for one in curve:
+    for one, after in zip_longest(curve, curve[1:]):
         label = one["rejection"].replace("topk:", "K=")
-        axes.annotate(label, (key(one), one["miou"]), (4, -12), textcoords="offset points",
-                      fontsize=8, color=SINGLE)  # fmt: skip
+        falls = after is not None and after["miou"] < one["miou"]  # then there is room above
+        axes.annotate(label, (key(one), one["miou"]), (4, 6 if falls else -12),
+                      textcoords="offset points", fontsize=8, color=SINGLE)  # fmt: skip
     draw_front(axes, sorted(best, key=key), key)
     if result["chosen"] is not None:
         scatter(axes, named(result, [result["chosen"]]), key, color=ACCENT, marker="*", size=190,
                 label=f"chosen: {result['chosen']}")  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
