@@ -80,8 +80,9 @@ def test_a_driver_killed_at_ten_random_moments_loses_and_repeats_nothing(
     for seed in range(10):
         before = set(job.committed())
         process = job.start()
-        # Most while it starts, or works on its first shard; two after that.
-        late = seed % 4 == 3
+        # Most while it starts, or works on its first shard; one after that, where it has most of
+        # its work before it: shards end together, and the first to be written may be seen late.
+        late = seed == 3
         if late:
             job.wait_until_committed(process, len(before) + 1)
         process.join(random.Random(seed).uniform(0, 2 if late else 7))

@@ -65,7 +65,7 @@ def test_the_page_shows_scores_classes_errors_and_worst_images(page, result):
     assert "dark &amp; deep" in page
     assert page.count("mIoU of this image") == 2 * 8
     assert page.count("data:image/jpeg;base64,") == 2 * 8
-    assert "cannot identify image file" in page
+    assert "cannot identify its image format" in page
     assert "At most" not in page
 
 
