@@ -28,10 +28,8 @@ SWEEP_FILE = "sweep.json"
 REJECTION_FILE = "rejection.json"
 """The chosen policy, for `--rejection` of the other jobs."""
 
-TRIALS_VERSION = 2
+TRIALS_VERSION = 3
 """Changes with what a trial writes down: trials of another version cannot be compared with."""
-
-DEFAULT_IMAGES = 256
 
 MOST_CPU_TRIALS = 8
 """Trials at a time where nobody says how many: each holds a model and its work in memory."""
@@ -86,8 +84,8 @@ class SweepConfig:
                 raise ValueError(f"--{flag.replace('_', '-')} must be at least 1, got {value}")
         if not -100 <= self.max_miou_drop <= 100:
             raise ValueError(f"--max-miou-drop is in points of mIoU, got {self.max_miou_drop}")
-        if self.seed < 0:
-            raise ValueError(f"--seed cannot be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is a number from 0 to 2**32 - 1, got {self.seed}")
         check_gpus(self.gpus_per_trial, "--gpus-per-trial")
 
     def pool(self) -> "Pool":

@@ -19,6 +19,9 @@ from sed.metrics import check_labels
 
 logger = logging.getLogger(__name__)
 
+NAMED_CLASSES = 10
+"""Classes that a warning names."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -37,6 +40,11 @@ class Question:
     def vocabulary_id(self) -> str:
         """The digest of the names."""
         return vocabulary_id(self.names)
+
+    @property
+    def num_scored(self) -> int:
+        """How many classes of the masks some name stands for."""
+        return int(self.answerable_N.sum())
 
     @property
     def answerable_N(self) -> np.ndarray:  # noqa: N802
@@ -77,11 +85,17 @@ def make_question(
     other = count - 1 if len(asked) > count else count
     known = {fold(name): min(index, other) for index, name in enumerate(asked)}
     names = list(asked if vocabulary is None else vocabulary)
-    if not any(fold(name) in known for name in names):
+    scored = {known[fold(name)] for name in names if fold(name) in known}
+    if not scored:
         raise ValueError(
             f"none of the {len(names)} names of the vocabulary is a class of the dataset "
             f"{data.name!r} ({names[0]!r} is not, for one)"
         )
+    if missing := [one for index, one in enumerate(data.classes) if index not in scored]:
+        logger.warning(
+            "%d of the %d classes of %s are no name of the vocabulary and are not scored: %s",
+            len(missing), len(data.classes), data.name, ", ".join(missing[:NAMED_CLASSES]),
+        )  # fmt: skip
     there = {fold(name) for name in names}
     added = [name for name in dict.fromkeys(extra) if fold(name) not in there]
     names += added

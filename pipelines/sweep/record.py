@@ -47,7 +47,8 @@ def recorded_sweep(
     with tracking.run(tracking_uri, experiment, "sweep", tags, run_id=known) as run:
         run.params({**params, "model_id": plan.model_id})
         run.dataset(plan.data.name, plan.data.source, plan.data.digest, "validation")
-        found = sweep(plan, load_model, {"mlflow_run_id": run.id})
+        run.tags({"max_miou_drop": plan.config.max_miou_drop})  # another start may have another
+        found = sweep(plan, load_model, {"mlflow_run_id": run.id or known})
         result = conclude(plan, found, run.id)
         write_choice(result, plan.output)
         plan.output.at(*PAGE).write(render(result).encode())
@@ -94,11 +95,14 @@ def record_trials(
         tags = {"job": "sweep-trial", "mlflow.parentRunId": parent.id}
         tags["stopped_early"] = str(trial["images"] < result["images"])
         tags["on_front"] = str(text in result["front"])
-        if text not in runs:
-            with tracking.run(uri, experiment, text, tags) as run:
-                run.params({"rejection": text, "reference": trial["reference"]})
-                run.metrics(numbers(trial))
-                runs[text] = run.id
+        with tracking.run(uri, experiment, text, tags, run_id=runs.get(text)) as run:
+            if run.id is None:
+                continue  # the server has gone: it has been said
+            run.tags(tags)
+            run.params({"rejection": text, "reference": trial["reference"]})
+            run.metrics(numbers(trial))
+        if runs.get(text) != run.id:
+            runs[text] = run.id
             place.write(json.dumps({parent.id: runs}, indent=1).encode())
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from pipelines.storage import Location
 from pipelines.sweep.front import choose, front, single_k, speed_gain
 from pipelines.sweep.plan import REJECTION_FILE, Plan
+from pipelines.sweep.tally import CONFIDENCE, RESAMPLES
 from pipelines.sweep.trial import Report
+from pipelines.tracking.code import code_digest
 
 FORMAT = "sed-sweep-1"
 
@@ -25,6 +27,7 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
         "model_id": plan.model_id,
         "vocabulary_id": plan.question.vocabulary_id,
         "vocabulary": plan.question.names,
+        "num_scored": plan.question.num_scored,
         "dataset": {
             "name": plan.data.name,
             "source": plan.data.source,
@@ -37,7 +40,9 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
         "chosen": None if chosen is None else chosen["rejection"],
         "single_k": [one["rejection"] for one in single_k(finished)],
         "gain": speed_gain(finished),
+        "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "code": code_digest(),
         "run_id": run_id,
     }
 
@@ -58,8 +63,9 @@ def rejection_file(result: Mapping[str, Any]) -> dict[str, Any]:
     assert result["chosen"] is not None, "only a choice is written"
     (chosen,) = named(result, [result["chosen"]])
     evidence = (
-        "model", "model_id", "vocabulary_id", "vocabulary", "dataset", "images", "batch_size",
-        "max_miou_drop", "versions", "run_id",
+        "model", "model_id", "vocabulary_id", "vocabulary", "num_scored", "dataset", "images",
+        "batch_size", "device", "threads", "max_miou_drop", "bootstrap", "versions", "code",
+        "run_id",
     )  # fmt: skip
     return {
         "rejection": result["chosen"],

@@ -20,6 +20,8 @@ REPEATS = 50
 STARTUP = 8
 """Policies that Optuna draws at random before it learns from results."""
 
+NONE = str(Rejection())
+
 REFERENCES = (1, 2, 4, 8, 16)
 """K of the policy of the paper: what every sweep is compared with."""
 
@@ -35,6 +37,7 @@ class PolicySearch(Searcher):
         self.references = references
         """The first so many are measured to the end whatever comes out."""
         self.tried: list[str] = []
+        """What this search proposed; keeping every class is measured before it."""
         self.asked: dict[str, Any] = {}
         """Optuna's own record of each trial that is running."""
         self.space, self.study = space, None
@@ -63,7 +66,7 @@ class PolicySearch(Searcher):
             for _ in range(REPEATS):
                 asked = self.study.ask()
                 text = str(Rejection.parse(self.space.suggest(asked)))
-                if text not in self.tried:
+                if text not in (NONE, *self.tried):
                     self.tried.append(text)
                     self.asked[trial_id] = asked
                     return {"rejection": text, "reference": False}
@@ -103,17 +106,18 @@ def listed(space: Space, search: Search, *, trials: int, seed: int, num_names: i
         ValueError: A grid holds more of them than there may be trials.
     """
     first = references(num_names)[:trials]
+    known = {NONE, *first}
     if search == "optuna":
         return first
     if search == "grid":
-        grid = [text for text in map(canonical, space.grid()) if text not in first]
+        grid = [text for text in map(canonical, space.grid()) if text not in known]
         if len(first) + len(grid) > trials:
             raise ValueError(
                 f"the grid has {len(grid)} policies, and {len(first)} of the paper come before "
                 f"them: name fewer values, or give --trials {len(first) + len(grid)}"
             )
         return first + grid
-    drawn = [text for text in map(canonical, space.random(trials, seed)) if text not in first]
+    drawn = [text for text in map(canonical, space.random(trials, seed)) if text not in known]
     return (first + list(dict.fromkeys(drawn)))[:trials]
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 HOLE = re.compile(r"\{([^{}]*)\}")
 
+POLICY = "{}"
+"""Optuna's name for the choice of the policy; that of a hole has no braces."""
+
 GRID_POINTS = 4
 """Values that a grid takes from a range."""
 
@@ -108,7 +111,7 @@ class Space:
 
     def suggest(self, trial: "optuna.Trial") -> str:
         """Let Optuna choose a policy and what fills its holes."""
-        policy = trial.suggest_categorical("policy", self.policies)
+        policy = trial.suggest_categorical(POLICY, self.policies)
         filled = {name: suggest(trial, name, self.parameters[name]) for name in holes(policy)}
         return fill(policy, filled)
 
@@ -119,6 +122,7 @@ def default_space(num_classes: int) -> Space:
     return Space(
         policies=(
             "topk:{k0},{k1},{k2}",
+            "fixed:{f}",
             "fixed:{f}+topk:{k}",
             "fixed:{f}+topk:{k0},{k1},{k2}",
             "fixed:{f}+prob:{t0},{t1},{t2}",

@@ -54,9 +54,45 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
     """
     start = time.monotonic()
-    plan.output.at(STATE_FILE).write(
-        json.dumps({"identity": plan.identity, **state}, indent=1).encode()
+    known = plan.output.at(STATE_FILE)
+    known.write(json.dumps({"identity": plan.identity, **state}, indent=1).encode())
+    try:
+        bench, none = prepare(plan, load_model)
+    except UnusableSetError:
+        if not plan.state:
+            known.remove()  # the output is as it was, for a better set
+        raise
+    bench = replace(bench, none=ray.put(none))
+    trials, failed = run_trials(plan, bench)
+    trials.insert(
+        0,
+        describe(bench, none, none) | {"rejection": "none", "reference": False},
     )
+    finished = [one for one in trials if one["images"] == len(none)]
+    logger.info("Timing %d policies one after the other", len(finished))
+    alone = time_alone(bench, [one["rejection"] for one in finished])
+    for one in finished:
+        one |= alone[one["rejection"]]
+    return {
+        "images": len(none),
+        "broken_images": list(bench.encoded.broken),
+        "num_names": len(plan.question.names),
+        "encoder_seconds": bench.encoder_seconds,
+        "trials": trials,
+        "failed_trials": failed,
+        "concurrency": bench.pool.size,
+        "threads": bench.pool.threads,
+        "device": bench.pool.device,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def prepare(plan: Plan, load_model: LoadModel) -> tuple[Bench, Tally]:
+    """Encode the images; return what trials share, and the tally of keeping every class.
+
+    Raises:
+        UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
+    """
     pool = plan.config.pool()
     # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
     encoders = choose_pool(None, plan.config.gpus_per_trial)
@@ -74,29 +110,7 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
     )
     logger.info("%d images are encoded; now without rejection", encoded.num_images)
     bench = replace(bench, encoder_seconds=time_encoder(bench))
-    none = measure_none(bench, plan.output.at(NONE_FILE))
-    bench = replace(bench, none=ray.put(none))
-    trials, failed = run_trials(plan, bench)
-    trials.insert(
-        0,
-        describe(bench, none, none) | {"rejection": "none", "reference": False},
-    )
-    finished = [one for one in trials if one["images"] == encoded.num_images]
-    logger.info("Timing %d policies one after the other", len(finished))
-    alone = time_alone(bench, [one["rejection"] for one in finished])
-    for one in finished:
-        one |= alone[one["rejection"]]
-    return {
-        "images": encoded.num_images,
-        "broken_images": list(encoded.broken),
-        "num_names": len(plan.question.names),
-        "encoder_seconds": bench.encoder_seconds,
-        "trials": trials,
-        "failed_trials": failed,
-        "concurrency": pool.size,
-        "threads": pool.threads,
-        "seconds": round(time.monotonic() - start, 1),
-    }
+    return bench, measure_none(bench, plan.output.at(NONE_FILE))
 
 
 def measure_none(bench: Bench, file: Location) -> Tally:

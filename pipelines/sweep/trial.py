@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipelines.sweep.tally import Tally, add, drop
 from sed import Rejection
 
 FIRST_RUNG = 32
-"""Images after which a trial reports for the first time."""
+"""Images after which a trial reports for the first time, or a few more: whole batches."""
 
 Report = dict[str, Any]
 
@@ -23,20 +24,20 @@ Report = dict[str, Any]
 def run_trial(config: dict[str, Any], bench: Bench) -> None:
     """Measure one policy on more and more images; the scheduler may stop it after any report.
 
-    What an earlier start measured to the end is only reported again.
+    Of what an earlier start measured to the end only the last report is repeated: on fewer images
+    the scheduler would judge it again, by trials that came later.
     """
     assert bench.none is not None, "the sweep sets it"
     assert bench.place is not None, "the sweep sets it"
     text = config["rejection"]
     file = bench.place.at(file_name(text))
     if len(known := read_reports(file)) and known[-1]["images"] == bench.encoded.num_images:
-        for report in known:
-            tune.report(report)
+        tune.report(known[-1])
         return
     none: Tally = ray.get(bench.none)
     parts: list[Tally] = []
     reports: list[Report] = []
-    for images in rungs(bench.encoded.num_images):
+    for images in rungs(bench.encoded.num_images, bench.batch_size):
         parts.append(bench.measure(Rejection.parse(text), images))
         report = describe(bench, none, add(parts)) | {
             "rejection": text,
@@ -70,9 +71,9 @@ def describe(bench: Bench, none: Tally, tally: Tally) -> Report:
     }
 
 
-def rungs(num_images: int) -> list[range]:
+def rungs(num_images: int, batch_size: int) -> list[range]:
     """Return the images that each step of a trial adds: twice as many in all each time."""
-    ends = [FIRST_RUNG]
+    ends = [batch_size * math.ceil(FIRST_RUNG / batch_size)]
     while ends[-1] < num_images:
         ends.append(2 * ends[-1])
     ends[-1] = num_images

@@ -32,7 +32,7 @@ def check_file(rejection: str, *, model_id: str, classes: Sequence[str]) -> None
     evidence = read_evidence(rejection)
     if evidence is None:
         return
-    tuned_model, tuned_names = evidence.get("model_id"), evidence.get("vocabulary", [])
+    tuned_model, tuned_names = evidence.get("model_id"), evidence.get("vocabulary") or []
     advice = "the accuracy that it promises does not hold here: sweep again, or give the policy"
     if tuned_model != model_id:
         raise ValueError(

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.sweep.front import CLOCK_NOISE
 from pipelines.sweep.results import named
 
 FEW_IMAGES = 32
 """Fewer cannot tell policies apart: it is what a trial sees before the first comparison."""
-
-CLOCK_NOISE = 0.05
-"""Speeds that differ by no more count as equal: times are those of two batches, each the fastest of
-three runs, and come out some percent apart again on a machine that does other work."""
 
 
 def table(result: Mapping[str, Any]) -> list[str]:

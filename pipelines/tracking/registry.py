@@ -84,16 +84,18 @@ def resolve_rejection(text: str, uri: str | None = None) -> str:
     """Return the local copy of a rejection file in a run or a bucket; other policies pass through.
 
     Args:
-        text: runs:/RUN/rejection.json, s3://BUCKET/rejection.json, or anything else.
+        text: runs:/RUN/rejection.json, s3://BUCKET/rejection.json, or anything else; the last of
+            several that are joined by "+" may be such a file too.
         uri: Tracking server; default as `resolve_uri` has it.
 
     Raises:
         ValueError: The server or the bucket cannot be reached or has no such file.
     """
-    if "://" in text:
+    if "://" in text.partition("+")[0]:
         return copy_of_file(text)
     if not text.startswith("runs:/"):
-        return text
+        first, joined, rest = text.partition("+")
+        return f"{first}+{resolve_rejection(rest, uri)}" if joined else text
     uri = resolve_uri(uri)
     connect(uri)
     from mlflow import MlflowException

@@ -10,6 +10,7 @@ from jobs import benchmark, evaluate, label, sweep
 from jobs.sweep import Args
 from pipelines import datasets
 from pipelines.classes import vocabulary_id
+from pipelines.tracking.code import code_digest
 from sed.checkpoint import check_source, file_digest
 from tests.fakes import write_photos
 
@@ -24,6 +25,7 @@ from tests.fakes import write_photos
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"max_miou_drop": 200.0}, "--max-miou-drop"),
         ({"seed": -1}, "--seed"),
+        ({"seed": 2**32}, "--seed"),
         ({"space": "nowhere.yaml"}, "there is no space file"),
         ({"classes": ("sky", "sky")}, "more than once"),
         ({"extra_names": ("nonsense",)}, "nonsense"),
@@ -59,7 +61,7 @@ def test_a_vocabulary_without_any_class_ends_with_status_2(local_ray, tmp_path, 
 
 
 @pytest.mark.ray
-def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
+def test_a_sweep_finds_a_policy_that_label_takes(local_ray, random_checkpoint, tmp_path, capsys):
     names = ("grass", "sand", "blue sky", "water", "red ball", "green box")
     (tmp_path / "space.yaml").write_text(
         'policies: ["fixed:{f}", "prob:{t}"]\nparameters: {f: [2, 4], t: [0.2]}'
@@ -88,7 +90,7 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, tmp_path, capsys):
     assert "<svg" in (tmp_path / "out/report/index.html").read_text()
     assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     check_mlflow(flags["mlflow_uri"], found)
-    check_label(tmp_path, names, found, flags["mlflow_uri"], capsys)
+    check_label(tmp_path, names, found, flags["mlflow_uri"], random_checkpoint, capsys)
     check_evaluate_and_benchmark(tmp_path, found, flags["mlflow_uri"], capsys)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
@@ -111,18 +113,25 @@ def check_evidence(evidence, found, names):
         "model_id": file_digest(check_source("nano")),
         "vocabulary": list(names),
         "vocabulary_id": vocabulary_id(names),
+        "num_scored": 6,
         "dataset": {"name": "scenes", "source": data.source, "digest": data.digest},
         "images": 20,
         "batch_size": 8,
+        "device": "cpu",
+        "threads": found["threads"],
         "max_miou_drop": 0.2,
+        "bootstrap": {"resamples": 1000, "confidence": 95},
+        "code": code_digest(),
         "versions": {name: version(name) for name in ("torch", "ray", "optuna")},
         "run_id": found["run_id"],
         "chosen": trials[found["chosen"]],
         "front": [trials[text] for text in found["front"]],
     }
     assert data.source == "scenes?seed=0&images=20"
-    assert found["chosen"] in found["front"]
     assert evidence["chosen"]["drop_points"] <= 0.2
+    speed = {text: one["alone_images_per_second"] for text, one in trials.items()}
+    allowed = [text for text, one in trials.items() if one["drop_points"] <= 0.2]
+    assert speed[found["chosen"]] * 1.05 >= max(speed[text] for text in allowed)
     for one in evidence["front"]:
         assert one["images"] == 20
         assert one["drop_low"] <= one["drop_points"] <= one["drop_high"]
@@ -191,10 +200,14 @@ def check_mlflow(uri, found):
     assert sorted(run.data.params["rejection"] for run in below) == sorted(
         one["rejection"] for one in found["trials"]
     )
+    on_front = {
+        run.data.params["rejection"] for run in below if run.data.tags["on_front"] == "True"
+    }
+    assert on_front == set(found["front"])
 
 
-def check_label(folder, names, found, uri, capsys):
-    """The choice is used by name of its run, and refused for another vocabulary."""
+def check_label(folder, names, found, uri, random_checkpoint, capsys):
+    """The choice is used by run and by file, and refused for another vocabulary or model."""
     write_photos(folder / "photos", 2)
     flags = {"images": str(folder / "photos"), "mlflow_uri": uri, "workers": 1, "json": True}
     rejection = f"runs:/{found['run_id']}/rejection.json"
@@ -210,3 +223,21 @@ def check_label(folder, names, found, uri, capsys):
         )
     assert stopped.value.code == 2
     assert "tuned for another vocabulary" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        label.main(
+            label.Args(
+                output=str(folder / "other"), classes=names, model=str(random_checkpoint),
+                rejection=str(folder / "out/rejection.json"), **flags,
+            )
+        )  # fmt: skip
+    assert stopped.value.code == 2
+    assert "tuned for another model" in capsys.readouterr().err
+    label.main(
+        label.Args(
+            output=str(folder / "by-file"), classes=names,
+            rejection=str(folder / "out/rejection.json"), **flags,
+        )
+    )  # fmt: skip
+    capsys.readouterr()
+    run = json.loads((folder / "by-file/run.json").read_text())
+    assert run["identity"]["rejection"] == found["chosen"]

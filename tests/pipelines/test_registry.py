@@ -64,3 +64,6 @@ def test_a_rejection_file_in_a_bucket_is_taken(s3_bucket):
         tracking.resolve_rejection(uri)
     locate(uri).write(b'{"rejection": "topk:3,2,1"}')
     assert str(sed.Rejection.parse(tracking.resolve_rejection(uri))) == "topk:3,2,1"
+    joined = tracking.resolve_rejection(f"fixed:64+{uri}")
+    assert str(sed.Rejection.parse(joined)) == "fixed:64+topk:3,2,1"
+    assert tracking.resolve_rejection("fixed:64+topk:8") == "fixed:64+topk:8"

@@ -61,6 +61,29 @@ class FailingColours(Colours):
         return super().decode(essence, text_NPD, rejection)
 
 
+@dataclass(frozen=True)
+class Counting:
+    """Loads a model that writes down how many images it encodes."""
+
+    log: str
+
+    def __call__(self, device):
+        return CountingColours(self.log)
+
+
+class CountingColours(Colours):
+    """Writes a line for each batch that it encodes."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = file
+
+    def encode(self, images_B3HW):
+        with Path(self.file).open("a") as file:
+            file.write(f"{len(images_B3HW)}\n")
+        return super().encode(images_B3HW)
+
+
 class Slow(Colours):
     """Takes its time, and remembers with how many threads it did."""
 

@@ -38,8 +38,16 @@ def test_extra_names_count_as_none_of_the_classes():
     assert question.class_V.tolist() == [0, 1, 2, 3, 3]
 
 
+def test_a_class_that_the_vocabulary_lacks_is_warned_of(caplog):
+    make_question(dataset(), vocabulary=["tree", "grass", "red ball, ball"])
+    (warning,) = caplog.messages
+    assert "2 of the 3 classes of folder are no name of the vocabulary" in warning
+    assert warning.endswith("are not scored: sky, red ball")
+
+
 def test_a_vocabulary_of_ones_own_is_matched_by_name():
     question = make_question(dataset(), vocabulary=["tree", "grass", "Red  Ball"])
+    assert question.num_scored == 2
     assert question.class_V.tolist() == [3, 2, 1]
     mask = np.array([[0, 1], [2, 255]], np.uint8)
     assert question.truth(mask).tolist() == [[3, 1], [2, 3]]

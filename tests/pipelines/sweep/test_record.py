@@ -31,10 +31,14 @@ def start(tmp_path, monkeypatch):
         model_id="sha256:1",
         state={"identity": {}},
     )
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    return lambda: record.recorded_sweep(
-        plan, lambda: None, tracking_uri=uri, experiment="sed", params={}
-    )
+
+    def start(uri=f"sqlite:///{tmp_path}/mlflow.db", **known):
+        plan.state |= known
+        return record.recorded_sweep(
+            plan, lambda: None, tracking_uri=uri, experiment="sed", params={}
+        )
+
+    return start
 
 
 def search_is_an_error(monkeypatch):
@@ -58,6 +62,13 @@ def test_a_sweep_that_was_not_recorded_is_not_done(start, tmp_path, monkeypatch,
     assert not done.exists()
     assert start() == RESULT
     assert json.loads(done.read_text()) == RESULT
+
+
+def test_a_start_without_a_server_does_not_forget_the_run(start, tmp_path, monkeypatch):
+    states = []
+    monkeypatch.setattr(record, "sweep", lambda *given: states.append(given[-1]) or dict(RESULT))
+    start(mlflow_run_id="1f", uri="http://127.0.0.1:9")
+    assert states == [{"mlflow_run_id": "1f"}]
 
 
 def test_a_sweep_that_is_done_is_not_searched_again(start, monkeypatch):

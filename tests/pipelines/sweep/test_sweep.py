@@ -7,7 +7,8 @@ import pytest
 from pipelines.sweep.record import recorded_sweep
 from pipelines.sweep.space import Space
 from pipelines.sweep.sweep import sweep
-from tests.pipelines.sweep.colours import Failing, colour_plan, load_colours
+from pipelines.sweep.timing import ROUNDS
+from tests.pipelines.sweep.colours import Counting, Failing, colour_plan, load_colours
 
 pytestmark = pytest.mark.ray
 
@@ -47,6 +48,16 @@ def test_optuna_suggests_policies_beyond_the_list_and_some_are_stopped_early(loc
                 if other is not one
             )
     assert none["peak_memory_gb"] is None or none["peak_memory_gb"] >= 0
+
+
+def test_each_image_is_encoded_once_whatever_is_tried(local_ray, tmp_path):
+    grid = Space(("fixed:{f}",), {"f": (2, 3)})
+    plan = colour_plan(local_ray, tmp_path / "out", images=20, trials=5, space=grid, search="grid")
+    log = tmp_path / "encoded"
+    found = sweep(plan, Counting(str(log)), {})
+    assert len(found["trials"]) == 1 + 5
+    photos, noise = 20, (1 + ROUNDS) * 8  # the clock of the encoder runs on a batch of noise
+    assert sum(map(int, log.read_text().split())) == photos + noise
 
 
 def test_a_trial_that_failed_is_counted_and_tried_again_by_the_same_command(local_ray, tmp_path):

@@ -1,5 +1,7 @@
 """Encoding and measuring, called as plain functions on drawn scenes."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,11 +17,11 @@ from pipelines.storage import locate
 from pipelines.sweep.bench import Bench
 from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
-from pipelines.sweep.search import PolicySearch
+from pipelines.sweep.search import PolicySearch, listed
 from pipelines.sweep.space import Range, Space
 from pipelines.sweep.sweep import measure_none
 from pipelines.sweep.tally import drop
-from pipelines.sweep.trial import file_name, read_reports, rungs
+from pipelines.sweep.trial import file_name, read_reports, run_trial, rungs
 from pipelines.sweep.validation import ENCODED, Encoded, Encoder, UnusableSetError, usable
 from sed import Rejection
 from sed.metrics import ConfusionMatrix
@@ -143,9 +145,28 @@ def test_what_evaluate_has_no_score_for_is_told_and_left_out(scenes):
 
 
 def test_each_step_doubles_the_images():
-    assert rungs(100) == [range(32), range(32, 64), range(64, 100)]
-    assert rungs(32) == [range(32)]
-    assert rungs(5) == [range(5)]
+    assert rungs(100, 8) == [range(32), range(32, 64), range(64, 100)]
+    assert rungs(32, 8) == [range(32)]
+    assert rungs(5, 8) == [range(5)]
+
+
+def test_each_step_but_the_last_has_whole_batches():
+    assert rungs(100, 12) == [range(36), range(36, 72), range(72, 100)]
+    assert rungs(600, 256) == [range(256), range(256, 512), range(512, 600)]
+
+
+def test_what_was_measured_to_the_end_is_not_judged_again_on_fewer_images(tmp_path, monkeypatch):
+    reported = []
+    monkeypatch.setattr("ray.tune.report", reported.append)
+    place = locate(str(tmp_path))
+    reports = [{"rejection": "topk:2", "images": images} for images in (32, 64, 70)]
+    place.at(file_name("topk:2")).write(json.dumps(reports).encode())
+    bench = Bench(
+        encoded=Encoded((), (70,), ()), text=None, question=None, load_model=None,
+        pool=Pool(1, 1, 0, 1), batch_size=8, none="is not read", place=place,
+    )  # fmt: skip
+    run_trial({"rejection": "topk:2"}, bench)
+    assert reported == reports[-1:]
 
 
 def test_policies_have_files_of_their_own(tmp_path):
@@ -182,6 +203,18 @@ def test_the_search_proposes_each_policy_once_and_goes_on_from_a_file(tmp_path):
     assert len({one["rejection"] for one in proposed} | set(further)) == 11
     for index in range(8):
         again.on_trial_complete(str(index), error=True)
+
+
+def test_a_hole_may_have_any_name_and_what_is_measured_anyway_is_not_proposed():
+    space = Space(("none", "topk:{policy}", "fixed:{}"), {"policy": (1, 2), "": (1, 2)})
+    search = PolicySearch([], references=0, space=space, seed=0)
+    proposed = []
+    while (one := search.suggest(str(len(proposed)))) != "FINISHED":
+        proposed.append(one["rejection"])
+    assert sorted(proposed) == ["fixed:1", "fixed:2", "topk:1", "topk:2"]
+    for kind in ("grid", "random"):
+        policies = listed(space, kind, trials=20, seed=0, num_names=9)
+        assert sorted(policies) == ["fixed:1", "fixed:2", "topk:1", "topk:2", "topk:4", "topk:8"]
 
 
 def test_a_list_ends():

@@ -29,6 +29,14 @@ def test_another_vocabulary_is_refused(tuned):
         check_tuned(tuned, model_id="sha256:abc", classes=["sky"])
 
 
+def test_evidence_without_a_vocabulary_fits_none(tmp_path):
+    path = tmp_path / "edited.json"
+    evidence = {"model_id": "sha256:abc", "vocabulary": None}
+    path.write_text(json.dumps({"rejection": "topk:2", "evidence": evidence}))
+    with pytest.raises(ValueError, match="tuned for another vocabulary"):
+        check_tuned(str(path), model_id="sha256:abc", classes=["sky"])
+
+
 def test_what_no_sweep_wrote_fits_everything(tmp_path):
     path = tmp_path / "own.json"
     path.write_text('{"rejection": "topk:2"}')
