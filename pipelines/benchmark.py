@@ -12,8 +12,7 @@ import re
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,10 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.clock import clock
 from pipelines.tensors import pack, unpack
 from sed import SED, ClassScores, Rejection, load_model, vocabulary
 from sed.config import base, large
-from sed.encoder import Essence
+from sed.features import Essence
 from sed.inference.buckets import compile_model
 from sed.inference.low_rank import LowRankSED, PromptBasis
 from sed.inference.model import FastSED
@@ -281,22 +281,6 @@ def draw_photos(case: Case) -> list[np.ndarray]:
     shape = (max(1, case.image_side * 3 // 4), case.image_side, 3)
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(case.batch_size)]
-
-
-def clock(function: Callable[[], T], device: str) -> tuple[float, T]:
-    """Return how many seconds a call took, and its result.
-
-    On one CPU thread these are seconds of the processor: what else the machine does is not counted.
-    """
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    alone = device == "cpu" and torch.get_num_threads() == 1
-    now = time.process_time if alone else time.perf_counter
-    start = now()
-    result = function()
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    return now() - start, result
 
 
 def peak_memory(device: str) -> int:

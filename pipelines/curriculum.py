@@ -18,7 +18,7 @@ from pipelines.scenes.names import GROUNDS, shape_and_look, training_classes, vo
 from sed import SED
 from sed.cost_map import cosine_scores
 from sed.decoder import Pairs
-from sed.encoder import Features
+from sed.features import Features
 from sed.loss import alignment_loss, class_shares, level_losses, overlap_losses
 from sed.text import PROMPTS
 

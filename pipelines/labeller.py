@@ -24,7 +24,7 @@ from pipelines import masks, rows, tensors
 from pipelines.decoding import Row, failure
 from pipelines.fetching import Maps, Scored, fetch, groups
 from pipelines.out_of_memory import try_in_turn
-from sed.encoder import Essence
+from sed.features import Essence
 from sed.uncertainty import sum_up
 
 

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sed.checkpoint import check_source, load_model, save_model, source_config
     from sed.config import SEDConfig
-    from sed.model import SED, ClassScores, Segmentation
+    from sed.model import SED
     from sed.rejection import Rejection
+    from sed.scores import ClassScores, Segmentation
     from sed.vocabularies import vocabulary
 
 MODULES = {
     "SED": "model",
-    "ClassScores": "model",
+    "ClassScores": "scores",
     "Rejection": "rejection",
     "SEDConfig": "config",
-    "Segmentation": "model",
+    "Segmentation": "scores",
     "check_source": "checkpoint",
     "load_model": "checkpoint",
     "save_model": "checkpoint",

@@ -5,7 +5,6 @@ D embedding, H W cells or pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,59 +18,16 @@ from sed.config import SEDConfig
 from sed.cost_map import CostMap, cosine_scores
 from sed.decoder import Decoder, Pairs
 from sed.embeddings import EmbeddingCache
-from sed.encoder import Essence, Features, ImageEncoder, build_towers
+from sed.encoder import ImageEncoder, build_towers
+from sed.features import Essence, Features
 from sed.photo import to_rgb, upright
 from sed.rejection import Rejection
 from sed.resize import check_pixels, fit_shortest_edge, fit_square, to_model_input
+from sed.scores import ClassScores, Segmentation
 from sed.shortest_edge import resize_shortest_edge
 from sed.text import PROMPTS, TextEncoder
-from sed.uncertainty import Doubts, Uncertainty, sum_up, survey
-from sed.upsample import label_map
 
 KEEP_ALL = Rejection()
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    """What the decoder says about one image: only the classes that survived."""
-
-    logits_KHW: Tensor
-    """Logits at a quarter of `image_size`."""
-
-    candidates_K: Tensor
-    """Index of each of these classes, ascending."""
-
-    def label_map(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return labels_HW and confidence_HW at the image's own size; see `sed.upsample`."""
-        return label_map(self.logits_KHW, self.candidates_K, height=height, width=width)
-
-    def confidence(self) -> Tensor:
-        """Return the probability of the best class at the decoder's resolution, confidence_HW."""
-        if not len(self.candidates_K):
-            return torch.zeros(self.logits_KHW.shape[1:])
-        return self.logits_KHW.amax(dim=0).float().sigmoid()
-
-    def uncertainty(self) -> Uncertainty:
-        """Return how uncertain the scores are."""
-        return sum_up(self.doubts(), self.candidates_K)
-
-    def doubts(self) -> Doubts:
-        """Return what `uncertainty` is made of, without waiting for the device."""
-        return survey(self.logits_KHW)
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """A label for every pixel of a photo."""
-
-    labels: np.ndarray
-    """(H, W) int32: index into the classes."""
-
-    confidence: np.ndarray
-    """(H, W) float32 in [0, 1]: the probability of that class."""
-
-    candidates: list[int]
-    """Indices of the classes that survived the rejection, ascending."""
 
 
 class SED(nn.Module):

@@ -70,6 +70,18 @@ def test_sed_imports_without_the_cluster():
     assert run.stdout.strip() == "[]"
 
 
+def test_the_model_s_libraries_are_imported_where_a_model_is_made_only():
+    code = """if True:
+        import pipelines.evaluate, pipelines.label, pipelines.labeller, pipelines.sweep.record
+        import sed, sys
+        print(sed.ClassScores, sorted({"open_clip", "timm", "torchvision"} & set(sys.modules)))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "<class 'sed.scores.ClassScores'> []"
+
+
 HEAVY = {"torch", "open_clip", "ray", "mlflow", "matplotlib", "optuna", "pandas", "transformers"}
 """Libraries that take a second or more to import: nobody waits for them to read a sentence."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipelines import tensors
-from pipelines.benchmark import clock
+from pipelines.clock import clock
 from pipelines.cluster import Pool
 from pipelines.evaluate import decode_mask
 from pipelines.labeller import LoadModel, use_threads
@@ -26,7 +26,7 @@ from pipelines.sweep.survivors import Recorder
 from pipelines.sweep.tally import Tally, add
 from pipelines.sweep.validation import Encoded, Row
 from sed import ClassScores, Rejection
-from sed.encoder import Essence
+from sed.features import Essence
 from sed.upsample import label_map
 
 

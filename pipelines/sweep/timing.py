@@ -11,7 +11,7 @@ import numpy as np
 import ray
 import torch
 
-from pipelines.benchmark import clock
+from pipelines.clock import clock
 from pipelines.labeller import use_threads
 from pipelines.sweep.bench import Bench, hold
 from sed import Rejection

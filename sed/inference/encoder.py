@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sed.encoder import Features, ImageEncoder
+from sed.encoder import ImageEncoder
+from sed.features import Features
 from sed.inference.mlp import Perceptron, SpatialBlock
 from sed.inference.rewrites import affine, batch_norm_scale, scale_output
 

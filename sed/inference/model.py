@@ -12,7 +12,7 @@ from torch.autograd.profiler import record_function
 
 from sed.decoder import Pairs
 from sed.embeddings import EmbeddingCache
-from sed.encoder import Essence, Features
+from sed.features import Essence, Features
 from sed.inference.cost_map import Comparison, FirstHead
 from sed.inference.decoder import FastDecoder
 from sed.inference.encoder import FastImageEncoder

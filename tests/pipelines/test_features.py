@@ -19,7 +19,7 @@ from pipelines.labeller import Labeller
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
 from sed.config import base, nano
-from sed.encoder import Essence
+from sed.features import Essence
 
 FIRST = ["grass", "sky", "red ball", "water"]
 SECOND = ["striped umbrella", "brick wall", "grass", "sky", "blue box", "sand"]

@@ -13,7 +13,7 @@ from pipelines.masks import index_png
 from pipelines.rows import PREPARED
 from pipelines.sweep.plan import SweepConfig, make_plan
 from pipelines.sweep.question import make_question
-from sed.encoder import Essence
+from sed.features import Essence
 from tests.fakes import COLOURS, ColourModel, encoded, halves
 
 NAMES = list(COLOURS)
