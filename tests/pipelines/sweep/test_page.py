@@ -168,7 +168,7 @@ def test_what_is_gained_is_not_called_lost():
     assert (
         "<b>2.25</b><span>points of mIoU gained, 95 % interval 1.50 to 3.00 gained</span>" in page
     )
-    assert "cheapest, 1 points better than none" in page
+    assert "fastest, 1 points better than none" in page
     assert "No policy gains 1 points of mIoU" in sentence(better | {"chosen": None})
     uncertain = doubt(choice(-3, -0.5, allowed=-1))
     assert "only known to be 0.50 to 3.00 gained, and 1 have to be gained" in uncertain
