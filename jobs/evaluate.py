@@ -4,6 +4,7 @@ Exit status 1 with everything written: more images than --allow-errors could not
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,8 @@ from pipelines.storage import Location, locate
 if TYPE_CHECKING:
     from pipelines.results import Result  # takes seconds: after what the flags say is checked
 
+logger = logging.getLogger(__name__)
+
 Repeatable = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
 
@@ -35,7 +38,8 @@ class Args(SessionArgs):
 
     dataset: Repeatable = ()
     """NAME or NAME=URI, one or several: scenes, scenes-unseen, labels=URI of what jobs.label wrote,
-    or a benchmark's name with the URI of what jobs.prepare wrote or its authors shipped."""
+    or a benchmark's name (or folder, for your own) with the URI of what jobs.prepare wrote or its
+    authors shipped."""
 
     rejection: Repeatable = ()
     """Which classes to drop on the way; each of several is measured: none (default), topk:K,
@@ -71,6 +75,9 @@ class Plan:
 
     datasets: list[tuple[str, str | None]]
     rejections: list[str]
+    given: list[str]
+    """These as they were given; a file of a sweep may be among them."""
+
     mlflow_uri: str
     checkpoint: str
     digest: str
@@ -97,10 +104,10 @@ def check(args: Args) -> Plan:
         available.check(name, uri)
     check_numbers(args)
     mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
-    rejections = [
-        sed.Rejection.parse(tracking.resolve_rejection(text, mlflow_uri))
-        for text in chain.from_iterable(args.rejection)
+    given = [
+        tracking.resolve_rejection(text, mlflow_uri) for text in chain.from_iterable(args.rejection)
     ]
+    rejections = map(sed.Rejection.parse, given)
     texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
     checkpoint = tracking.resolve_model(args.model, mlflow_uri)
     from pipelines.evaluation.output import check_output
@@ -117,7 +124,7 @@ def check(args: Args) -> Plan:
     place = None if args.output is None else locate(args.output)
     if place is not None:
         check_output(place, identity)
-    return Plan(datasets, texts, mlflow_uri, checkpoint, digest, identity, place)
+    return Plan(datasets, texts, given, mlflow_uri, checkpoint, digest, identity, place)
 
 
 def check_numbers(args: Args) -> None:
@@ -216,8 +223,14 @@ def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[
     """Evaluate one dataset under every rejection."""
     from pipelines.cluster import choose_pool
     from pipelines.evaluate import evaluate
+    from pipelines.sweep.tuned import check_tuned
     from pipelines.weights import share_weights
 
+    for text in plan.given:
+        try:
+            check_tuned(text, model_id=plan.digest, classes=data.asked)
+        except ValueError as error:  # it may be measured all the same
+            logger.warning("%s: %s", data.name, error)
     return evaluate(
         data,
         load_model=share_weights(plan.checkpoint),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
@@ -24,6 +25,9 @@ OF_NO_USE = {
     "ray.tune.analysis.experiment_analysis": "Failed to fetch metrics for ",
 }
 """Messages of Ray that say only that its default or our setting holds: logger and first words."""
+
+TOO_LATE = "timed out during startup"
+"""Words of Ray's error where its processes took too long to come up."""
 
 Args = TypeVar("Args", bound="SessionArgs")
 
@@ -115,7 +119,8 @@ def connect(num_cpus: int | None = None, runtime_env: dict[str, Any] | None = No
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
     else:
-        ray.init(
+        start = partial(
+            ray.init,
             "local",
             num_cpus=num_cpus,
             include_dashboard=False,
@@ -123,6 +128,14 @@ def connect(num_cpus: int | None = None, runtime_env: dict[str, Any] | None = No
             runtime_env=runtime_env,
             _system_config={"idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS},
         )
+        try:
+            start()
+        except Exception as error:  # Ray raises no type of its own
+            if TOO_LATE not in str(error):
+                raise
+            logger.warning("Ray did not start in time, the machine is busy: once more")
+            ray.shutdown()
+            start()
 
 
 def leave_out(name: str, beginning: str) -> None:

@@ -107,7 +107,7 @@ def check(args: Args) -> "tuple[SweepConfig, str, str, str]":
     from pipelines import datasets, tracking
     from pipelines.classes import choose_classes, read_vocabulary
     from pipelines.storage import locate
-    from pipelines.sweep.plan import SweepConfig
+    from pipelines.sweep.plan import SweepConfig, read_state
     from pipelines.sweep.space import read_space
 
     if args.limit < 1:
@@ -128,7 +128,7 @@ def check(args: Args) -> "tuple[SweepConfig, str, str, str]":
         batch_size=args.batch_size,
         seed=args.seed,
     )
-    locate(args.output)
+    read_state(locate(args.output))
     uri = tracking.resolve_uri(args.mlflow_uri)
     checkpoint = tracking.resolve_model(args.model, uri)
     from sed.checkpoint import check_source, file_digest  # loads torch: after what needs none

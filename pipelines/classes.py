@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import sed
+from pipelines import scenes
 from pipelines.storage import locate
 from sed.vocabularies import SYNONYM_SEPARATOR
 
 logger = logging.getLogger(__name__)
+
+SCENES = "scenes"
+"""Vocabulary of the drawn scenes: what the bundled model knows."""
 
 MAX_CLASSES = 65535
 """A 16-bit mask has no more values beside the one that means "no class"."""
@@ -41,20 +45,22 @@ def read_vocabulary(name: str) -> list[str]:
     """Return a benchmark's class names, or those in a file.
 
     Args:
-        name: Like "ade150", or the path or URI of a text file with a name a line, or of a JSON
-            list.
+        name: Like "ade150", "scenes" for what the bundled model knows, or the path or URI of a text
+            file with a name a line, or of a JSON list.
 
     Raises:
         ValueError: Neither is there, or the file holds something else.
     """
     looks_like_file = "/" in name or "." in name
+    if name == SCENES:
+        return scenes.vocabulary()
     try:
         return sed.vocabulary(name)
     except ValueError as error:
         place = locate(name)
         if not place.exists():
             raise ValueError(
-                f"there is no vocabulary file {name!r}" if looks_like_file else str(error)
+                f"there is no vocabulary file {name!r}" if looks_like_file else f"{error}, {SCENES}"
             ) from error
     try:
         text = place.read().decode("utf-8-sig")

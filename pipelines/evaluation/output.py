@@ -24,12 +24,17 @@ def check_output(output: Location, identity: Mapping[str, Any]) -> None:
     """Require that a folder holds no evaluation, or an earlier one of the very same thing.
 
     Raises:
-        ValueError: It holds another one, or something else of that name.
+        ValueError: It holds another one, or something else.
         OSError: It cannot be reached.
     """
     output.check_writable()
     place = output.at(SCORES)
     if not place.exists():
+        if not output.is_empty():
+            raise ValueError(
+                f"the output {output.uri} is not empty and holds no evaluation: "
+                "use another --output"
+            )
         return
     try:
         known = json.loads(place.read())["identity"]

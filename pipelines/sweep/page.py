@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipelines.sweep.front import CLOCK_NOISE
 from pipelines.sweep.results import complete, named
 from pipelines.sweep.trial import Report
 from pipelines.sweep.words import doubt, failures, interval, lost, sentence
@@ -18,6 +19,9 @@ from pipelines.sweep.words import doubt, failures, interval, lost, sentence
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 14, 44
 """Size of a chart and of its margins, in pixels."""
+
+
+FEW_TICKS = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Chart:
     single: str
     """Corners of the single Ks' line."""
     front: str
+    """Corners of the front's line; empty where it has none."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     none_y: float
@@ -65,9 +70,9 @@ def render(result: Mapping[str, Any]) -> str:
                                                        one["cost"]))  # fmt: skip
     charts = [
         chart(result, "Cost: class-pixels of the decoder, of those without rejection",
-              lambda one: one["cost"]),
+              lambda one: one["cost"], joined=True),
         chart(result, "Decoder, milliseconds an image, timed alone",
-              lambda one: 1000 * one["alone_decoder_seconds"]),
+              lambda one: 1000 * one["alone_decoder_seconds"], joined=False),
     ]  # fmt: skip
     return environment.get_template("page.html.j2").render(
         result=result,
@@ -77,6 +82,7 @@ def render(result: Mapping[str, Any]) -> str:
         chosen=None if result["chosen"] is None else named(result, [result["chosen"]])[0],
         unrejected=named(result, ["none"])[0],
         sentence=". ".join(filter(None, (sentence(result), doubt(result), failures(result)))),
+        noise=f"{100 * CLOCK_NOISE:.0f}",
         lost=lost,
         interval=interval,
         width=WIDTH,
@@ -97,8 +103,10 @@ def kind_of(trial: Report, result: Mapping[str, Any]) -> str:
     return "front" if text in result["front"] else "other"
 
 
-def chart(result: Mapping[str, Any], title: str, key: Callable[[Report], float]) -> Chart:
-    """Lay out the trials that saw all images."""
+def chart(
+    result: Mapping[str, Any], title: str, key: Callable[[Report], float], *, joined: bool
+) -> Chart:
+    """Lay out the trials that saw all images; the front, which is one of costs, joined or not."""
     trials = complete(result)
     values, scores = [key(one) for one in trials], [one["miou"] for one in trials]
     x = Scale(math.log(min(values)), math.log(max(values)), LEFT, WIDTH - RIGHT)
@@ -115,7 +123,7 @@ def chart(result: Mapping[str, Any], title: str, key: Callable[[Report], float])
             Mark(x(math.log(key(one))), y(one["miou"]), kind_of(one, result), one) for one in trials
         ],
         single=corners([*named(result, result["single_k"]), none]),
-        front=corners(named(result, result["front"])),
+        front=corners(named(result, result["front"])) if joined else "",
         x_ticks=[Tick(x(math.log(value)), f"{value:g}") for value in decades(values)],
         y_ticks=[Tick(y(value), f"{value:g}") for value in steps(min(scores), max(scores))],
         none_y=y(none["miou"]),
@@ -139,11 +147,16 @@ class Scale:
 
 
 def decades(values: Sequence[float]) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten within a range."""
+    """Return 1, 2 and 5 times powers of ten within a range; closer ones where it has few."""
     low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-    return [float(f"{value:.3g}") for value in found if low <= value <= high]
+    found: list[float] = []
+    for digits in ((1, 2, 5), range(1, 10), [tenth / 10 for tenth in range(10, 100)]):
+        found = [step * 10.0**power for power in powers for step in digits]
+        found = [float(f"{value:.3g}") for value in found if low <= value <= high]
+        if len(found) > FEW_TICKS:
+            break
+    return found
 
 
 def steps(low: float, high: float) -> list[float]:

@@ -14,6 +14,9 @@ from pipelines.sweep.trial import Report
 
 INK, SOFT, ACCENT, SINGLE = "#14181f", "#8a94a3", "#2f5bea", "#d1622b"
 
+NEAR = 0.08
+"""Share of the side of a panel within which two points share a line of text."""
+
 Key = Callable[[Report], float]
 
 
@@ -21,8 +24,9 @@ def draw(result: Mapping[str, Any]) -> bytes:
     """Return the picture as a PNG."""
     figure = Figure(figsize=(11, 4.6), dpi=130, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    draw_panel(left, result, lambda one: one["cost"])
-    draw_panel(right, result, lambda one: 1000 * one["alone_decoder_seconds"])
+    draw_panel(left, result, lambda one: one["cost"], joined=True)
+    # The front is one of costs: over time other trials may lie beyond it.
+    draw_panel(right, result, lambda one: 1000 * one["alone_decoder_seconds"], joined=False)
     left.set_xlabel("cost: class-pixels the decoder works on, of those without rejection")
     right.set_xlabel("decoder, ms an image (timed alone)")
     left.set_ylabel("mIoU, %")
@@ -37,8 +41,8 @@ def draw(result: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
-    """Draw all trials that saw every image, over one measure."""
+def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key, *, joined: bool) -> None:
+    """Draw all trials that saw every image, over one measure; the front as a line, or not."""
     (none,) = named(result, ["none"])
     single = sorted(named(result, result["single_k"]), key=key)
     best = named(result, result["front"])
@@ -56,16 +60,13 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
         linewidth=1.2,
         label="topk:K, one K (the paper), then none",
     )
-    for one, after in zip_longest(curve, curve[1:]):
-        label = one["rejection"].replace("topk:", "K=")
-        falls = after is not None and after["miou"] < one["miou"]  # then there is room above
-        axes.annotate(label, (key(one), one["miou"]), (4, 6 if falls else -12),
-                      textcoords="offset points", fontsize=8, color=SINGLE)  # fmt: skip
-    draw_front(axes, sorted(best, key=key), key)
+    draw_front(axes, sorted(best, key=key), key, joined=joined)
     if result["chosen"] is not None:
         scatter(axes, named(result, [result["chosen"]]), key, color=ACCENT, marker="*", size=190,
                 label=f"chosen: {result['chosen']}")  # fmt: skip
     axes.set_xscale("log")
+    axes.margins(x=0.08, y=0.12)
+    write_names(axes, curve, key)
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
@@ -73,7 +74,27 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_front(axes: Axes, best: list[Report], key: Key) -> None:
+def write_names(axes: Axes, curve: list[Report], key: Key) -> None:
+    """Write the single Ks beside their points; where points lie together, in one line."""
+    groups: list[tuple[float, float, list[str], bool]] = []
+    for one, after in zip_longest(curve, curve[1:]):
+        at = key(one), one["miou"]
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform(at))
+        falls = after is not None and after["miou"] < one["miou"]  # then there is room above
+        name = one["rejection"].replace("topk:", "K=")
+        near = [group for group in groups if abs(group[0] - x) < NEAR and abs(group[1] - y) < NEAR]
+        if near:
+            near[0][2].append(name)
+        else:
+            groups.append((x, y, [name], falls))
+    for x, y, names, falls in groups:
+        side = "right" if x > 1 - 2 * NEAR else "left"
+        axes.annotate(", ".join(names), (x, y), (4 if side == "left" else -2, 9 if falls else -15),
+                      xycoords="axes fraction", textcoords="offset points", ha=side,
+                      fontsize=8, color=SINGLE)  # fmt: skip
+
+
+def draw_front(axes: Axes, best: list[Report], key: Key, *, joined: bool) -> None:
     """Draw the front, with the interval that the bootstrap gives each point."""
     axes.errorbar(
         [key(one) for one in best],
@@ -86,8 +107,9 @@ def draw_front(axes: Axes, best: list[Report], key: Key) -> None:
         ecolor=ACCENT + "55",
         marker="o",
         markersize=4.5,
-        linewidth=1.2,
-        label="front, 95 % interval of the difference to none",
+        linewidth=1.2 if joined else 0,
+        elinewidth=1.2,
+        label="front by cost, 95 % interval of the difference to none",
     )
 
 

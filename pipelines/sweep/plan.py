@@ -180,6 +180,26 @@ def check_output(output: Location, wanted: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: The folder holds something else, or another sweep.
     """
+    state = read_state(output)
+    other = [
+        another("number of trials" if name == "trials" else name)
+        for name, value in wanted.items()
+        if state and state["identity"].get(name) != value
+    ]
+    if other:
+        raise ValueError(
+            f"the output {output.uri} holds a sweep with {' and '.join(other)}: "
+            "use another --output"
+        )
+    return state
+
+
+def read_state(output: Location) -> dict[str, Any]:
+    """Return the state of an earlier start of a sweep; empty where there is nothing.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
     place = output.at(STATE_FILE)
     if not place.exists():
         if not output.is_empty():
@@ -189,17 +209,7 @@ def check_output(output: Location, wanted: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         state = json.loads(place.read())
-        earlier = state["identity"]
+        dict(state["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{place.uri} is damaged: {error}") from error
-    other = [
-        another("number of trials" if name == "trials" else name)
-        for name, value in wanted.items()
-        if earlier.get(name) != value
-    ]
-    if other:
-        raise ValueError(
-            f"the output {output.uri} holds a sweep with {' and '.join(other)}: "
-            "use another --output"
-        )
     return state

@@ -13,7 +13,7 @@ from pipelines.storage import Location
 from pipelines.sweep.page import render
 from pipelines.sweep.picture import draw
 from pipelines.sweep.plan import REJECTION_FILE, SWEEP_FILE, Plan
-from pipelines.sweep.results import as_json, conclude, named, write_choice
+from pipelines.sweep.results import FOUND, as_json, conclude, named, write_choice
 from pipelines.sweep.sweep import sweep
 from pipelines.sweep.trial import Report
 
@@ -36,19 +36,21 @@ def recorded_sweep(
     Raises:
         UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
     """
-    done = plan.output.at(SWEEP_FILE)
+    done, found = plan.output.at(SWEEP_FILE), None
     if plan.state and done.exists():
         earlier = json.loads(done.read())
-        same_drop = earlier["max_miou_drop"] == plan.config.max_miou_drop
-        if same_drop and not earlier.get("failed_trials"):  # earlier versions did not count them
-            return earlier
+        if not earlier["failed_trials"]:
+            if earlier["max_miou_drop"] == plan.config.max_miou_drop:
+                return earlier
+            found = {name: earlier[name] for name in FOUND}  # only the choice is another
     tags = {"job": "sweep"}
     known = plan.state.get("mlflow_run_id")
     with tracking.run(tracking_uri, experiment, "sweep", tags, run_id=known) as run:
         run.params({**params, "model_id": plan.model_id})
         run.dataset(plan.data.name, plan.data.source, plan.data.digest, "validation")
         run.tags({"max_miou_drop": plan.config.max_miou_drop})  # another start may have another
-        found = sweep(plan, load_model, {"mlflow_run_id": run.id or known})
+        if found is None:
+            found = sweep(plan, load_model, {"mlflow_run_id": run.id or known})
         result = conclude(plan, found, run.id)
         write_choice(result, plan.output)
         plan.output.at(*PAGE).write(render(result).encode())

@@ -47,6 +47,13 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
     }
 
 
+FOUND = (
+    "images", "broken_images", "num_names", "encoder_seconds", "trials", "failed_trials",
+    "concurrency", "threads", "device", "seconds",
+)  # fmt: skip
+"""What the search itself says, whatever bound its choice has."""
+
+
 def complete(found: Mapping[str, Any]) -> list[Report]:
     """Return the trials that saw all images."""
     return [one for one in found["trials"] if one["images"] == found["images"]]

@@ -4,15 +4,21 @@ import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 from ray.tune.search import Searcher
 
 from pipelines.sweep.space import Space
 from sed import Rejection
+from sed.rejection import Fixed, Threshold, TopK
+
+T = TypeVar("T")
 
 Search = Literal["optuna", "random", "grid"]
+
+DRAWN = 3
+"""Policies that are drawn for each that is tried: some come out the same."""
 
 REPEATS = 50
 """Times that Optuna may choose what was tried already before the search has ended."""
@@ -30,9 +36,16 @@ class PolicySearch(Searcher):
     """Propose policies, each once: a list first, then what Optuna thinks of two objectives."""
 
     def __init__(
-        self, listed: Sequence[str], *, references: int, space: Space | None = None, seed: int = 0
+        self,
+        listed: Sequence[str],
+        *,
+        references: int,
+        num_names: int,
+        space: Space | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        self.num_names = num_names
         self.waiting = list(listed)
         self.references = references
         """The first so many are measured to the end whatever comes out."""
@@ -65,7 +78,7 @@ class PolicySearch(Searcher):
         if self.study is not None and self.space is not None:
             for _ in range(REPEATS):
                 asked = self.study.ask()
-                text = str(Rejection.parse(self.space.suggest(asked)))
+                text = canonical(self.space.suggest(asked), self.num_names)
                 if text not in (NONE, *self.tried):
                     self.tried.append(text)
                     self.asked[trial_id] = asked
@@ -110,20 +123,42 @@ def listed(space: Space, search: Search, *, trials: int, seed: int, num_names: i
     if search == "optuna":
         return first
     if search == "grid":
-        grid = [text for text in map(canonical, space.grid()) if text not in known]
+        grid = [canonical(text, num_names) for text in space.grid()]
+        grid = [text for text in dict.fromkeys(grid) if text not in known]
         if len(first) + len(grid) > trials:
             raise ValueError(
                 f"the grid has {len(grid)} policies, and {len(first)} of the paper come before "
                 f"them: name fewer values, or give --trials {len(first) + len(grid)}"
             )
         return first + grid
-    drawn = [text for text in map(canonical, space.random(trials, seed)) if text not in known]
-    return (first + list(dict.fromkeys(drawn)))[:trials]
+    drawn = [canonical(text, num_names) for text in space.random(DRAWN * trials, seed)]
+    new = [text for text in dict.fromkeys(drawn) if text not in known]
+    return (first + new)[:trials]
 
 
-def canonical(text: str) -> str:
-    """Return the one way to write a policy."""
-    return str(Rejection.parse(text))
+def canonical(text: str, num_names: int) -> str:
+    """Return the shortest way to write a policy: of those that do the same, one is tried.
+
+    What cannot reject anything of so many names is left out, and equal numbers are written once.
+    """
+    left, kept = num_names, []
+    for policy in Rejection.parse(text).policies:
+        if isinstance(policy, Fixed):
+            if policy.classes < left:
+                kept.append(policy)
+                left = policy.classes
+        elif isinstance(policy, TopK):
+            classes = tuple(min(count, left) for count in policy.classes)
+            if min(classes) < left:
+                kept.append(TopK(once(classes)))
+        elif isinstance(policy, Threshold):
+            kept.append(Threshold(once(policy.probabilities)))
+    return str(Rejection(tuple(kept)))
+
+
+def once(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the numbers of the levels, or one where they are equal."""
+    return values[:1] if len(set(values)) == 1 else values
 
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

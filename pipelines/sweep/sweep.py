@@ -201,6 +201,7 @@ def new_tuner(plan: Plan, bench: Bench, trainable: Any) -> tune.Tuner:  # noqa: 
     search = PolicySearch(
         plan.listed,
         references=min(len(references(len(plan.question.names))), config.trials),
+        num_names=len(plan.question.names),
         space=plan.space if config.search == "optuna" else None,
         seed=config.seed,
     )

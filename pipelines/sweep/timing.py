@@ -19,7 +19,7 @@ from sed import Rejection
 BATCHES = 2
 """Batches that every policy is timed on."""
 
-ROUNDS = 3
+ROUNDS = 5
 """Of each batch the fastest of so many runs counts: what else the machine did only adds time."""
 
 

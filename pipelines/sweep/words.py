@@ -12,7 +12,9 @@ FEW_IMAGES = 32
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """Return the front and the single Ks as the lines of a table."""
-    policies = [*result["front"], *result["single_k"], "none"]
+    gain = [result["gain"]["policy"]] if result["gain"] else []
+    chosen = [] if result["chosen"] is None else [result["chosen"]]
+    policies = [*result["front"], *result["single_k"], *gain, *chosen, "none"]
     shown = sorted(named(result, list(dict.fromkeys(policies))), key=lambda one: one["cost"])
     width = max(len(one["rejection"]) for one in shown)
     lines = [

@@ -166,6 +166,7 @@ def test_classes_come_from_the_command_line_a_benchmark_or_a_file(tmp_path):
         (["car, automobile", "car"], None, "'car' stands for two classes, 'car, automobile' and"),
         (["car, automobile", "bus, Automobile"], None, "'automobile' stands for two classes"),
         ([], "ade15", "unknown vocabulary 'ade15'; known: coco171"),
+        ([], "scene", "voc20b, scenes"),
         ([], "/nowhere/a.txt", "no vocabulary file '/nowhere/a.txt'"),
     ],
 )

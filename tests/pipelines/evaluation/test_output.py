@@ -18,6 +18,12 @@ def test_an_output_may_be_new_or_the_same_again(tmp_path):
     check_output(locate(str(tmp_path)), IDENTITY)
 
 
+def test_the_output_of_another_job_is_not_written_over(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not empty and holds no evaluation"):
+        check_output(locate(str(tmp_path)), IDENTITY)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

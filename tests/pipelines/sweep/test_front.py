@@ -36,6 +36,11 @@ def test_the_front_has_what_nobody_dominates_the_cheapest_first():
     assert [one["rejection"] for one in front(TRIALS)] == ["topk:1", "fixed:9", "none"]
 
 
+def test_of_trials_that_came_out_the_same_one_is_on_the_front():
+    trials = [trial("topk:1", 0.2, 1), trial("prob:0.9", 0.2, 1), trial("none", 1, 0)]
+    assert [one["rejection"] for one in front(trials)] == ["topk:1", "none"]
+
+
 def test_the_choice_is_the_fastest_that_loses_little_enough():
     assert choose(TRIALS, 0.2)["rejection"] == "fixed:9"
     assert choose(TRIALS, 5)["rejection"] == "topk:1"

@@ -103,14 +103,18 @@ def test_the_picture_is_an_image_of_fair_size():
 
 
 def test_the_table_marks_choice_and_front():
-    lines = "\n".join(table(result()))
+    lines = "\n".join(table(result() | {"gain": {"policy": "prob:0.9"}}))
     assert "*+fixed:9" in lines
     assert " +topk:1" in lines
+    assert "  prob:0.9" in lines  # a sentence below the table names it
     assert "prob:0.99" not in lines
+    assert "prob:0.9" not in "\n".join(table(result() | {"gain": None}))
 
 
 def test_axes_have_round_numbers():
     assert decades([0.03, 0.9]) == [0.05, 0.1, 0.2, 0.5]
+    assert decades([2.5, 8]) == [3, 4, 5, 6, 7, 8]
+    assert decades([0.32, 0.361]) == [0.32, 0.33, 0.34, 0.35, 0.36]
     assert steps(70.2, 79.1) == [72, 74, 76, 78]
     assert steps(80, 80) == [80]
 

@@ -10,9 +10,10 @@ from pipelines.report import PAGE
 from pipelines.storage import locate
 from pipelines.sweep import record
 from pipelines.sweep.plan import REJECTION_FILE, SWEEP_FILE
+from pipelines.sweep.results import FOUND
 from pipelines.sweep.sweep import is_restorable
 
-RESULT = {"max_miou_drop": 0.2, "failed_trials": 0, "chosen": None}
+RESULT = {"max_miou_drop": 0.2, "chosen": None, **dict.fromkeys(FOUND, 0)}
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ def start(tmp_path, monkeypatch):
         state={"identity": {}},
     )
 
-    def start(uri=f"sqlite:///{tmp_path}/mlflow.db", **known):
+    def start(uri=f"sqlite:///{tmp_path}/mlflow.db", max_miou_drop=0.2, **known):
         plan.state |= known
+        plan.config.max_miou_drop = max_miou_drop
         return record.recorded_sweep(
             plan, lambda: None, tracking_uri=uri, experiment="sed", params={}
         )
@@ -75,6 +77,16 @@ def test_a_sweep_that_is_done_is_not_searched_again(start, monkeypatch):
     start()
     search_is_an_error(monkeypatch)
     assert start() == RESULT
+
+
+def test_another_bound_asks_for_no_search(start, tmp_path, monkeypatch):
+    start()
+    search_is_an_error(monkeypatch)
+    again = {"max_miou_drop": 1.5, "chosen": None}
+    monkeypatch.setattr(record, "conclude", lambda _, found, __: {**found, **again})
+    found = start(max_miou_drop=1.5)
+    assert found == {**dict.fromkeys(FOUND, 0), **again}
+    assert json.loads((tmp_path / "out" / SWEEP_FILE).read_text()) == found
 
 
 def test_a_sweep_with_failed_trials_is_searched_again(start, tmp_path, monkeypatch):

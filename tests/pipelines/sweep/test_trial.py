@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import sed
 from pipelines.cluster import Pool
@@ -17,7 +18,7 @@ from pipelines.storage import locate
 from pipelines.sweep.bench import Bench
 from pipelines.sweep.plan import check_output
 from pipelines.sweep.question import make_question
-from pipelines.sweep.search import PolicySearch, listed
+from pipelines.sweep.search import PolicySearch, canonical, listed
 from pipelines.sweep.space import Range, Space
 from pipelines.sweep.sweep import measure_none
 from pipelines.sweep.tally import drop
@@ -191,12 +192,12 @@ def test_an_output_of_something_else_is_refused(tmp_path):
 
 def test_the_search_proposes_each_policy_once_and_goes_on_from_a_file(tmp_path):
     space = Space(("topk:{k}", "prob:{t}"), {"k": (1, 2), "t": Range(0.1, 0.3)})
-    search = PolicySearch(["topk:1", "topk:2"], references=1, space=space, seed=0)
+    search = PolicySearch(["topk:1", "topk:2"], references=1, num_names=9, space=space, seed=0)
     proposed = [search.suggest("a"), search.suggest("b"), search.suggest("c")]
     assert [one["reference"] for one in proposed] == [True, False, False]
     search.on_trial_complete("c", {"cost": 0.2, "drop_points": 1.0})
     search.save(str(tmp_path / "search"))
-    again = PolicySearch([], references=0)
+    again = PolicySearch([], references=0, num_names=9)
     again.restore(str(tmp_path / "search"))
     further = [again.suggest(str(index))["rejection"] for index in range(8)]
     assert all(text.startswith("prob:") for text in further)
@@ -207,7 +208,7 @@ def test_the_search_proposes_each_policy_once_and_goes_on_from_a_file(tmp_path):
 
 def test_a_hole_may_have_any_name_and_what_is_measured_anyway_is_not_proposed():
     space = Space(("none", "topk:{policy}", "fixed:{}"), {"policy": (1, 2), "": (1, 2)})
-    search = PolicySearch([], references=0, space=space, seed=0)
+    search = PolicySearch([], references=0, num_names=9, space=space, seed=0)
     proposed = []
     while (one := search.suggest(str(len(proposed)))) != "FINISHED":
         proposed.append(one["rejection"])
@@ -217,8 +218,29 @@ def test_a_hole_may_have_any_name_and_what_is_measured_anyway_is_not_proposed():
         assert sorted(policies) == ["fixed:1", "fixed:2", "topk:1", "topk:2", "topk:4", "topk:8"]
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("topk:1,1,1", "topk:1"),
+        ("topk:8,2,1", "topk:6,2,1"),
+        ("topk:8", "none"),
+        ("fixed:2+topk:7", "fixed:2"),
+        ("fixed:6+topk:2", "topk:2"),
+        ("topk:7,6,9+prob:0.3,0.3,0.3", "prob:0.3"),
+        ("fixed:4+prob:0.1,0.2,0.2", "fixed:4+prob:0.1,0.2,0.2"),
+        ("none", "none"),
+    ],
+)
+def test_of_policies_that_do_the_same_to_six_names_one_is_tried(text, same):
+    assert canonical(text, 6) == same
+    logits_NHW = torch.randn(6, 4, 4)
+    for level in range(3):
+        kept = [Rejection.parse(one).keep(logits_NHW, level) for one in (text, same)]
+        assert torch.equal(*kept)
+
+
 def test_a_list_ends():
-    search = PolicySearch(["topk:1"], references=1)
+    search = PolicySearch(["topk:1"], references=1, num_names=9)
     search.suggest("a")
     assert search.suggest("b") == "FINISHED"
 
