@@ -5,6 +5,7 @@ Exit status 1 with everything written: more images than --allow-errors could not
 
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,6 +227,7 @@ def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[
     from pipelines.sweep.tuned import check_tuned
     from pipelines.weights import share_weights
 
+    batches = math.ceil(data.num_images / args.batch_size)
     for text in plan.given:
         try:
             check_tuned(text, model_id=plan.digest, classes=data.asked)
@@ -235,7 +237,7 @@ def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[
         data,
         load_model=share_weights(plan.checkpoint),
         rejections=plan.rejections,
-        pool=choose_pool(args.workers, args.gpus_per_worker),
+        pool=choose_pool(args.workers, args.gpus_per_worker, num_tasks=batches),
         batch_size=args.batch_size,
         observe=lambda progress: run.metrics(progress.metrics()),
     )

@@ -5,6 +5,7 @@ The same call continues after a kill: finished trials are not repeated.
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -95,7 +96,8 @@ def prepare(plan: Plan, load_model: LoadModel) -> tuple[Bench, Tally]:
     """
     pool = plan.config.pool()
     # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
-    encoders = choose_pool(None, plan.config.gpus_per_trial)
+    batches = math.ceil(plan.data.num_images / plan.config.batch_size)
+    encoders = choose_pool(None, plan.config.gpus_per_trial, num_tasks=batches)
     encoded = encode(plan.data, load_model, encoders, plan.config.batch_size)
     for message in encoded.broken:
         logger.warning("left out: %s", message)
