@@ -53,8 +53,9 @@ def test_the_clock_decides_where_cost_is_no_measure_of_speed():
     assert choose(trials, 0.2)["rejection"] == "prob:0.5"
 
 
-def test_of_what_the_clock_cannot_tell_apart_the_cheapest_is_chosen():
+def test_of_what_the_clock_cannot_tell_apart_the_most_accurate_is_chosen():
     trials = [
+        trial("prob:0.9", 0.1, 0.1, seconds=0.50),
         trial("fixed:9", 0.4, 0, seconds=0.50),
         trial("topk:2", 0.2, 0, seconds=0.51),
         trial("topk:1", 0.1, 3, seconds=0.50),
