@@ -14,7 +14,7 @@ from pipelines.sweep.trial import Report
 
 INK, SOFT, ACCENT, SINGLE = "#14181f", "#8a94a3", "#2f5bea", "#d1622b"
 
-NEAR = 0.08
+NEAR = 0.05
 """Share of the side of a panel within which two points share a line of text."""
 
 Key = Callable[[Report], float]
@@ -36,6 +36,9 @@ def draw(result: Mapping[str, Any]) -> bytes:
         f"{result['num_names']} names",
         fontsize=12,
     )
+    figure.draw_without_rendering()  # only now it is known where the points lie
+    write_names(left, result, lambda one: one["cost"])
+    write_names(right, result, lambda one: 1000 * one["alone_decoder_seconds"])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -44,13 +47,12 @@ def draw(result: Mapping[str, Any]) -> bytes:
 def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key, *, joined: bool) -> None:
     """Draw all trials that saw every image, over one measure; the front as a line, or not."""
     (none,) = named(result, ["none"])
-    single = sorted(named(result, result["single_k"]), key=key)
     best = named(result, result["front"])
     lines = {*result["single_k"], *result["front"], "none"}
     others = [one for one in complete(result) if one["rejection"] not in lines]
     axes.axhline(none["miou"], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
     scatter(axes, others, key, color=SOFT, marker="o", size=16, label="other trials")
-    curve = [*single, none]
+    curve = single_ks(result, key)
     axes.plot(
         [key(one) for one in curve],
         [one["miou"] for one in curve],
@@ -66,7 +68,6 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key, *, joined: bool)
                 label=f"chosen: {result['chosen']}")  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.08, y=0.12)
-    write_names(axes, curve, key)
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
@@ -74,23 +75,32 @@ def draw_panel(axes: Axes, result: Mapping[str, Any], key: Key, *, joined: bool)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write_names(axes: Axes, curve: list[Report], key: Key) -> None:
+def single_ks(result: Mapping[str, Any], key: Key) -> list[Report]:
+    """Return the single Ks along a measure, then none."""
+    return [*sorted(named(result, result["single_k"]), key=key), *named(result, ["none"])]
+
+
+def write_names(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
     """Write the single Ks beside their points; where points lie together, in one line."""
-    groups: list[tuple[float, float, list[str], bool]] = []
+    curve = single_ks(result, key)
+    groups: list[tuple[float, float, list[Report], bool]] = []
     for one, after in zip_longest(curve, curve[1:]):
         at = key(one), one["miou"]
         x, y = axes.transAxes.inverted().transform(axes.transData.transform(at))
         falls = after is not None and after["miou"] < one["miou"]  # then there is room above
-        name = one["rejection"].replace("topk:", "K=")
         near = [group for group in groups if abs(group[0] - x) < NEAR and abs(group[1] - y) < NEAR]
         if near:
-            near[0][2].append(name)
+            near[0][2].append(one)
         else:
-            groups.append((x, y, [name], falls))
-    for x, y, names, falls in groups:
-        side = "right" if x > 1 - 2 * NEAR else "left"
-        axes.annotate(", ".join(names), (x, y), (4 if side == "left" else -2, 9 if falls else -15),
-                      xycoords="axes fraction", textcoords="offset points", ha=side,
+            groups.append((x, y, [one], falls))
+    for x, _, together, falls in groups:
+        first = together[0]
+        names = ", ".join(one["rejection"].replace("topk:", "K=") for one in together)
+        starred = result["chosen"] in [one["rejection"] for one in together]
+        right, up = (12 if starred else 4), (7 if falls else -13)
+        at_edge = x > 1 - NEAR
+        axes.annotate(names, (key(first), first["miou"]), (-right if at_edge else right, up),
+                      textcoords="offset points", ha="right" if at_edge else "left",
                       fontsize=8, color=SINGLE)  # fmt: skip
 
 
