@@ -44,7 +44,7 @@ class Args(SessionArgs):
 
     rejection: Repeatable = ()
     """Which classes to drop on the way; each of several is measured: none (default), topk:K,
-    topk:K0,K1,K2, prob:T, fixed:K, FILE.json, or some joined by +."""
+    topk:K0,K1,K2, prob:T, fixed:K, FILE.json, runs:/RUN/rejection.json, or some joined by +."""
 
     output: str | None = None
     """Folder (local, s3:// or gs://) for evaluation.json with the scores of every class, and for
@@ -76,8 +76,8 @@ class Plan:
 
     datasets: list[tuple[str, str | None]]
     rejections: list[str]
-    given: list[str]
-    """These as they were given; a file of a sweep may be among them."""
+    given: dict[str, str]
+    """What was given, and where a copy of it lies if it is a file elsewhere."""
 
     mlflow_uri: str
     checkpoint: str
@@ -105,10 +105,11 @@ def check(args: Args) -> Plan:
         available.check(name, uri)
     check_numbers(args)
     mlflow_uri = tracking.resolve_uri(args.mlflow_uri)
-    given = [
-        tracking.resolve_rejection(text, mlflow_uri) for text in chain.from_iterable(args.rejection)
-    ]
-    rejections = map(sed.Rejection.parse, given)
+    given = {
+        text: tracking.resolve_rejection(text, mlflow_uri)
+        for text in chain.from_iterable(args.rejection)
+    }
+    rejections = map(sed.Rejection.parse, given.values())
     texts = list(dict.fromkeys(map(str, rejections))) or ["none"]
     checkpoint = tracking.resolve_model(args.model, mlflow_uri)
     from pipelines.evaluation.output import check_output
@@ -227,17 +228,17 @@ def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[
     from pipelines.sweep.tuned import check_tuned
     from pipelines.weights import share_weights
 
-    batches = math.ceil(data.num_images / args.batch_size)
-    for text in plan.given:
+    num_batches = math.ceil(data.num_images / args.batch_size)
+    for text, copy in plan.given.items():
         try:
-            check_tuned(text, model_id=plan.digest, classes=data.asked)
+            check_tuned(copy, model_id=plan.digest, classes=data.asked)
         except ValueError as error:  # it may be measured all the same
-            logger.warning("%s: %s", data.name, error)
+            logger.warning("%s: %s", data.name, str(error).replace(repr(copy), repr(text)))
     return evaluate(
         data,
         load_model=share_weights(plan.checkpoint),
         rejections=plan.rejections,
-        pool=choose_pool(args.workers, args.gpus_per_worker, num_tasks=batches),
+        pool=choose_pool(args.workers, args.gpus_per_worker, num_tasks=num_batches),
         batch_size=args.batch_size,
         observe=lambda progress: run.metrics(progress.metrics()),
     )

@@ -39,7 +39,8 @@ class Args(session.SessionArgs):
     """Class names; "a, b" is one class with two synonyms. Either this or --vocabulary."""
 
     vocabulary: str | None = None
-    """Benchmark's classes (like ade150), or a file: a text with a name a line, or a JSON list."""
+    """Benchmark's classes (like ade150), scenes (what nano knows), or a file: a text with a name a
+    line, or a JSON list."""
 
     model: str = "nano"
     """Weights: nano (bundled; knows only the synthetic scenes), PATH, or models:/NAME/VERSION."""

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
@@ -119,23 +118,21 @@ def connect(num_cpus: int | None = None, runtime_env: dict[str, Any] | None = No
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
     else:
-        start = partial(
-            ray.init,
-            "local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=True,
-            runtime_env=runtime_env,
-            _system_config={"idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS},
-        )
         try:
-            start()
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=True,
+                runtime_env=runtime_env,
+                _system_config={"idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS},
+            )
         except Exception as error:  # Ray raises no type of its own
             if TOO_LATE not in str(error):
                 raise
-            logger.warning("Ray did not start in time, the machine is busy: once more")
-            ray.shutdown()
-            start()
+            raise SystemExit(
+                "error: Ray did not start in time, the machine is busy: give the command again"
+            ) from error
 
 
 def leave_out(name: str, beginning: str) -> None:

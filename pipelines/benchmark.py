@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +38,6 @@ from sed.vocabularies import SYNONYM_SEPARATOR
 
 RANDOM = {"base": base, "large": large}
 """Models that are measured with random weights: the time does not depend on them."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,14 +83,10 @@ class Location:
         return self.info().type != FileType.NotFound
 
     def files(self, *, recursive: bool = False) -> list[FileInfo]:
-        """Return the files in this folder, by path; none where there is no such folder.
-
-        What a `write` left that was killed does not count.
-        """
+        """Return the files in this folder, by path; none where there is no such folder."""
         selector = FileSelector(self.path, recursive=recursive, allow_not_found=True)
         found = [info for info in self.fs.get_file_info(selector) if info.type == FileType.File]
-        whole = [info for info in found if not DRAFT.fullmatch(info.base_name)]
-        return sorted(whole, key=lambda info: info.path)
+        return sorted(found, key=lambda info: info.path)
 
     def walk(self) -> Iterator[list[str]]:
         """Yield the paths of all files below this folder, some together, as `walking.walk` does."""

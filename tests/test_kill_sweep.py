@@ -52,8 +52,12 @@ def check_result(folder, before):
     assert {images[name] for name in before} == {NUM_IMAGES}
     after = complete_trials(folder / "out")
     assert {name: after[name] for name in before} == before
-    assert (folder / "log").read_text().count("Continuing the trials of an earlier start") >= 1
     return result
+
+
+def continued(folder):
+    """How many starts took up what Tune itself knew."""
+    return (folder / "log").read_text().count("Continuing the trials of an earlier start")
 
 
 def wait_for_trials(process, output, count):
@@ -77,10 +81,12 @@ def test_a_killed_sweep_continues_and_repeats_no_finished_trial(cluster, tmp_pat
     run_id = json.loads((output / "state.json").read_text())["mlflow_run_id"]
     assert not (output / "sweep.json").exists()
     assert len(before) < NUM_TRIALS
+    earlier = continued(tmp_path)
 
     process = start(tmp_path, cluster, 0)
     process.join(DEADLINE)
     assert process.exitcode == 0
+    assert continued(tmp_path) == earlier + 1
     result = check_result(tmp_path, before)
     assert (output / "none.npz").stat().st_mtime_ns == none
     assert result["run_id"] == run_id

@@ -8,7 +8,7 @@ from pipelines.sweep.trial import Report
 
 CLOCK_NOISE = 0.1
 """Speeds that differ by no more count as equal: times are those of two batches, each the fastest of
-some runs, and come out some percent apart again on a machine that does other work."""
+three runs, and come out some percent apart again on a machine that does other work."""
 
 
 def front(trials: Sequence[Report]) -> list[Report]:
@@ -30,7 +30,7 @@ def choose(trials: Sequence[Report], max_drop: float) -> Report | None:
 def fastest(trials: Sequence[Report]) -> Report:
     """Return the fastest trial: encoder, decoder and label map, timed alone.
 
-    Of trials that the clock cannot tell apart the most accurate is taken, of those the cheapest.
+    Of trials that are nearly as fast the most accurate is taken, of those the cheapest.
     """
     enough = max(one["alone_images_per_second"] for one in trials) / (1 + CLOCK_NOISE)
     fast = [one for one in trials if one["alone_images_per_second"] >= enough]

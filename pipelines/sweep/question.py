@@ -92,9 +92,10 @@ def make_question(
             f"{data.name!r} ({names[0]!r} is not, for one)"
         )
     if missing := [one for index, one in enumerate(data.classes) if index not in scored]:
+        shown = missing[:NAMED_CLASSES] + ["..."] * (len(missing) > NAMED_CLASSES)
         logger.warning(
             "%d of the %d classes of %s are no name of the vocabulary and are not scored: %s",
-            len(missing), len(data.classes), data.name, ", ".join(missing[:NAMED_CLASSES]),
+            len(missing), len(data.classes), data.name, ", ".join(shown),
         )  # fmt: skip
     there = {fold(name) for name in names}
     added = [name for name in dict.fromkeys(extra) if fold(name) not in there]

@@ -43,6 +43,9 @@ def recorded_sweep(
             if earlier["max_miou_drop"] == plan.config.max_miou_drop:
                 return earlier
             found = {name: earlier[name] for name in FOUND}  # only the choice is another
+            done.write(
+                as_json(earlier | {"max_miou_drop": None})
+            )  # whoever is killed chooses again
     tags = {"job": "sweep"}
     known = plan.state.get("mlflow_run_id")
     with tracking.run(tracking_uri, experiment, "sweep", tags, run_id=known) as run:
@@ -99,13 +102,13 @@ def record_trials(
         tags["on_front"] = str(text in result["front"])
         with tracking.run(uri, experiment, text, tags, run_id=runs.get(text)) as run:
             if run.id is None:
-                continue  # the server has gone: it has been said
+                break  # the server has gone: it has been said
+            if runs.get(text) != run.id:
+                runs[text] = run.id
+                place.write(json.dumps({parent.id: runs}, indent=1).encode())
             run.tags(tags)
             run.params({"rejection": text, "reference": trial["reference"]})
             run.metrics(numbers(trial))
-        if runs.get(text) != run.id:
-            runs[text] = run.id
-            place.write(json.dumps({parent.id: runs}, indent=1).encode())
 
 
 def numbers(trial: Report) -> dict[str, float]:

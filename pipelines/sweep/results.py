@@ -35,7 +35,6 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
         },
         "batch_size": plan.config.batch_size,
         "max_miou_drop": plan.config.max_miou_drop,
-        **found,
         "front": [one["rejection"] for one in front(finished)],
         "chosen": None if chosen is None else chosen["rejection"],
         "single_k": [one["rejection"] for one in single_k(finished)],
@@ -43,15 +42,16 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
         "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "code": code_digest(),
+        **found,
         "run_id": run_id,
     }
 
 
 FOUND = (
     "images", "broken_images", "num_names", "encoder_seconds", "trials", "failed_trials",
-    "concurrency", "threads", "device", "seconds",
+    "concurrency", "threads", "device", "seconds", "versions", "code",
 )  # fmt: skip
-"""What the search itself says, whatever bound its choice has."""
+"""What is known of the search itself, whatever bound its choice has."""
 
 
 def complete(found: Mapping[str, Any]) -> list[Report]:

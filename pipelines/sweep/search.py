@@ -139,7 +139,7 @@ def listed(space: Space, search: Search, *, trials: int, seed: int, num_names: i
 def canonical(text: str, num_names: int) -> str:
     """Return the shortest way to write a policy: of those that do the same, one is tried.
 
-    What cannot reject anything of so many names is left out, and equal numbers are written once.
+    What rejects nothing of so many names is left out, and equal numbers are written once.
     """
     left, kept = num_names, []
     for policy in Rejection.parse(text).policies:
@@ -151,8 +151,10 @@ def canonical(text: str, num_names: int) -> str:
             classes = tuple(min(count, left) for count in policy.classes)
             if min(classes) < left:
                 kept.append(TopK(once(classes)))
-        elif isinstance(policy, Threshold):
-            kept.append(Threshold(once(policy.probabilities)))
+        else:
+            assert isinstance(policy, Threshold), f"there is no other kind: {policy}"
+            if any(policy.probabilities):
+                kept.append(Threshold(once(policy.probabilities)))
     return str(Rejection(tuple(kept)))
 
 

@@ -1,7 +1,7 @@
 """When a trial is not worth more images: successive halving on two objectives at once.
 
-Trials report after 32, 64, 128, ... images (ASHA's rungs). Those that nobody dominates go on, and
-of the others those with the fewest that are better in both respects.
+Trials report after 32, 64, 128, ... images, in whole batches (ASHA's rungs). Those that nobody
+dominates go on, and of the others those with the fewest that are better in both respects.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from pipelines.storage import Location
+from pipelines.storage import DRAFT, Location
 from pipelines.sweep.trial import read_reports
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class ParetoHalving(FIFOScheduler):
         if self.rungs is None:
             self.rungs = {}
             for info in self.place.files():
-                for report in read_reports(self.place.at(info.base_name)):
-                    self.remember(report)
+                if not DRAFT.fullmatch(info.base_name):  # what a kill amid the writing left
+                    for report in read_reports(self.place.at(info.base_name)):
+                        self.remember(report)
         rung = self.rungs.setdefault(result["images"], {})
         rung[result["rejection"]] = (result["cost"], result["drop_points"])
         return rung

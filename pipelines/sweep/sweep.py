@@ -55,13 +55,13 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         UnusableSetError: The validation set has no mask, or none with a class of the vocabulary.
     """
     start = time.monotonic()
-    known = plan.output.at(STATE_FILE)
-    known.write(json.dumps({"identity": plan.identity, **state}, indent=1).encode())
+    state_file = plan.output.at(STATE_FILE)
+    state_file.write(json.dumps({"identity": plan.identity, **state}, indent=1).encode())
     try:
         bench, none = prepare(plan, load_model)
     except UnusableSetError:
-        if not plan.state:
-            known.remove()  # the output is as it was, for a better set
+        if not plan.output.at(NONE_FILE).exists():
+            state_file.remove()  # nothing was measured: the output is free for a better set
         raise
     bench = replace(bench, none=ray.put(none))
     trials, failed = run_trials(plan, bench)
@@ -96,8 +96,8 @@ def prepare(plan: Plan, load_model: LoadModel) -> tuple[Bench, Tally]:
     """
     pool = plan.config.pool()
     # Trials may hold every CPU, encoders not: drawing and reading go on beside them.
-    batches = math.ceil(plan.data.num_images / plan.config.batch_size)
-    encoders = choose_pool(None, plan.config.gpus_per_trial, num_tasks=batches)
+    num_batches = math.ceil(plan.data.num_images / plan.config.batch_size)
+    encoders = choose_pool(None, plan.config.gpus_per_trial, num_tasks=num_batches)
     encoded = encode(plan.data, load_model, encoders, plan.config.batch_size)
     for message in encoded.broken:
         logger.warning("left out: %s", message)

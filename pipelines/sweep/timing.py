@@ -5,7 +5,7 @@ one process, with the resources and the threads of a trial, runs the encoder, an
 policies in turn, several times, on the same images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import ray
@@ -16,14 +16,10 @@ from pipelines.labeller import use_threads
 from pipelines.sweep.bench import Bench, hold
 from sed import Rejection
 
-SURE_ROUNDS = 2
-FAR = 2.0
-"""After two rounds policies that take twice the time of the fastest are timed no more."""
-
 BATCHES = 2
 """Batches that every policy is timed on."""
 
-ROUNDS = 5
+ROUNDS = 3
 """Of each batch the fastest of so many runs counts: what else the machine did only adds time."""
 
 
@@ -65,18 +61,12 @@ def time_alone(bench: Bench, policies: Sequence[str]) -> dict[str, dict[str, flo
     }
 
 
-def contenders(best: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the policies that are not far slower than the fastest: it is among these."""
-    seconds = {text: float(s.sum()) for text, s in best.items()}
-    return [text for text in best if seconds[text] <= FAR * min(seconds.values())]
-
-
 def time_policies(bench: Bench, policies: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the seconds of the decoder and of the label map, an image, of each policy."""
     images = range(min(BATCHES * bench.batch_size, bench.encoded.num_images))
     best: dict[str, np.ndarray] = {}
-    for turn in range(ROUNDS):
-        for text in policies if turn < SURE_ROUNDS else contenders(best):
+    for _ in range(ROUNDS):
+        for text in policies:
             tally = bench.measure(Rejection.parse(text), images, watch_memory=False)
             seconds = np.stack([tally.decoder_I, tally.labels_I])
             best[text] = np.minimum(best.get(text, seconds), seconds)

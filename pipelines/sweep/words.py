@@ -11,7 +11,7 @@ FEW_IMAGES = 32
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
-    """Return the front and the single Ks as the lines of a table."""
+    """Return the front, the single Ks, none and what the sentences name as the lines of a table."""
     gain = [result["gain"]["policy"]] if result["gain"] else []
     chosen = [] if result["chosen"] is None else [result["chosen"]]
     policies = [*result["front"], *result["single_k"], *gain, *chosen, "none"]

@@ -10,6 +10,7 @@ from jobs import benchmark, evaluate, label, sweep
 from jobs.sweep import Args
 from pipelines import datasets
 from pipelines.classes import vocabulary_id
+from pipelines.sweep.front import CLOCK_NOISE
 from pipelines.tracking.code import code_digest
 from sed.checkpoint import check_source, file_digest
 from tests.fakes import write_photos
@@ -61,7 +62,9 @@ def test_a_vocabulary_without_any_class_ends_with_status_2(local_ray, tmp_path, 
 
 
 @pytest.mark.ray
-def test_a_sweep_finds_a_policy_that_label_takes(local_ray, random_checkpoint, tmp_path, capsys):
+def test_a_sweep_finds_a_policy_that_label_takes(
+    local_ray, random_checkpoint, tmp_path, capsys, caplog
+):
     names = ("grass", "sand", "blue sky", "water", "red ball", "green box")
     (tmp_path / "space.yaml").write_text(
         'policies: ["fixed:{f}", "prob:{t}"]\nparameters: {f: [2, 4], t: [0.2]}'
@@ -91,7 +94,7 @@ def test_a_sweep_finds_a_policy_that_label_takes(local_ray, random_checkpoint, t
     assert (tmp_path / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     check_mlflow(flags["mlflow_uri"], found)
     check_label(tmp_path, names, found, flags["mlflow_uri"], random_checkpoint, capsys)
-    check_evaluate_and_benchmark(tmp_path, found, flags["mlflow_uri"], capsys)
+    check_evaluate_and_benchmark(tmp_path, found, flags["mlflow_uri"], capsys, caplog)
     sweep.main(args)  # is done already
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1]) == found
     check_another_bound(args, tmp_path, found, capsys)
@@ -131,7 +134,10 @@ def check_evidence(evidence, found, names):
     assert evidence["chosen"]["drop_points"] <= 0.2
     speed = {text: one["alone_images_per_second"] for text, one in trials.items()}
     allowed = [text for text, one in trials.items() if one["drop_points"] <= 0.2]
-    assert speed[found["chosen"]] * 1.05 >= max(speed[text] for text in allowed)
+    enough = max(speed[text] for text in allowed) / (1 + CLOCK_NOISE)
+    assert speed[found["chosen"]] >= enough
+    fast = [trials[text]["drop_points"] for text in allowed if speed[text] >= enough]
+    assert evidence["chosen"]["drop_points"] == min(fast)
     for one in evidence["front"]:
         assert one["images"] == 20
         assert one["drop_low"] <= one["drop_points"] <= one["drop_high"]
@@ -140,8 +146,8 @@ def check_evidence(evidence, found, names):
     assert costs == sorted(costs)
 
 
-def check_evaluate_and_benchmark(folder, found, uri, capsys):
-    """The choice is used by its file and by the name of its run."""
+def check_evaluate_and_benchmark(folder, found, uri, capsys, caplog):
+    """The choice is used by its file and by the name of its run; other names are remarked on."""
     choice = (str(folder / "out/rejection.json"), f"runs:/{found['run_id']}/rejection.json")
     evaluate.main(
         evaluate.Args(
@@ -152,6 +158,9 @@ def check_evaluate_and_benchmark(folder, found, uri, capsys):
     measured = json.loads(capsys.readouterr().out.strip().split("\n")[-1])["datasets"]
     assert [one["rejection"] for one in measured] == [found["chosen"]]  # both are the same policy
     assert measured[0]["mean_candidates"] < 156
+    foreign = [one for one in caplog.messages if "tuned for another vocabulary" in one]
+    assert len(foreign) == 2
+    assert all(any(repr(name) in one for one in foreign) for name in choice)
     benchmark.main(
         benchmark.Args(
             classes=(6,), rejection=choice, image_side=64, repeats=1, warmup=0, mlflow_uri=uri,

@@ -51,6 +51,7 @@ def test_what_a_kill_left_or_cut_is_passed_over_and_cleared_away(store):
     assert store.newest().step == 2
     store.place.at("step-0000002", RECORD).remove()
     assert store.newest() is None
+    store.place.at("step-0000001", f".model.{0:032x}").write(b"as a kill amid the first file")
     save(store, 4)
     assert steps(store) == [4]
     assert [step for step, _ in store.folders()] == [4]

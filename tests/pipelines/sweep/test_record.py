@@ -20,7 +20,13 @@ RESULT = {"max_miou_drop": 0.2, "chosen": None, **dict.fromkeys(FOUND, 0)}
 def start(tmp_path, monkeypatch):
     """Returns a function that starts the same sweep, whose searching and drawing take no time."""
     monkeypatch.setattr(record, "sweep", lambda *_: dict(RESULT))
-    monkeypatch.setattr(record, "conclude", lambda _, found, __: found)
+    monkeypatch.setattr(
+        record,
+        "conclude",
+        lambda plan, found, _: {
+            **found, "chosen": None, "max_miou_drop": plan.config.max_miou_drop
+        },
+    )  # fmt: skip
     monkeypatch.setattr(record, "render", lambda _: "page")
     monkeypatch.setattr(record, "draw", lambda _: b"picture")
     monkeypatch.setattr(record, "record", lambda *_: None)
@@ -82,11 +88,24 @@ def test_a_sweep_that_is_done_is_not_searched_again(start, monkeypatch):
 def test_another_bound_asks_for_no_search(start, tmp_path, monkeypatch):
     start()
     search_is_an_error(monkeypatch)
-    again = {"max_miou_drop": 1.5, "chosen": None}
-    monkeypatch.setattr(record, "conclude", lambda _, found, __: {**found, **again})
     found = start(max_miou_drop=1.5)
-    assert found == {**dict.fromkeys(FOUND, 0), **again}
+    assert found == {**RESULT, "max_miou_drop": 1.5}
     assert json.loads((tmp_path / "out" / SWEEP_FILE).read_text()) == found
+
+
+def test_a_kill_amid_another_choice_does_not_bring_the_first_one_back(start, tmp_path, monkeypatch):
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    start()
+    search_is_an_error(monkeypatch)
+    with monkeypatch.context() as during:
+        during.setattr(record, "record", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            start(max_miou_drop=1.5)
+    (tmp_path / "out/report/index.html").unlink()
+    start()
+    assert (tmp_path / "out/report/index.html").exists()  # all is written again
 
 
 def test_a_sweep_with_failed_trials_is_searched_again(start, tmp_path, monkeypatch):

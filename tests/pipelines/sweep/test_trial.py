@@ -228,6 +228,7 @@ def test_a_hole_may_have_any_name_and_what_is_measured_anyway_is_not_proposed():
         ("fixed:6+topk:2", "topk:2"),
         ("topk:7,6,9+prob:0.3,0.3,0.3", "prob:0.3"),
         ("fixed:4+prob:0.1,0.2,0.2", "fixed:4+prob:0.1,0.2,0.2"),
+        ("prob:0+topk:2", "topk:2"),
         ("none", "none"),
     ],
 )
