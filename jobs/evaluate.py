@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 import sed
-from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+from jobs.session import SessionArgs, checking_input, connect, finish, parse, say, say_run
 from pipelines import datasets as available
 from pipelines import tracking
 from pipelines.datasets import Labelled, load, split_spec
@@ -176,6 +176,7 @@ def main(args: Args) -> None:
         output.record(run, results, scores, page)
     for line in text.lines(results, beside, plan.output):
         say(line)
+    say_run(run.id, tracking.redacted(plan.mlflow_uri))
     finish(found | {"datasets": [result.summary() for result in results]}, as_json=args.json)
     if sum(map(len, broken(results).values())) > args.allow_errors:
         raise SystemExit(1)

@@ -154,10 +154,7 @@ def describe(result: dict[str, Any], *, nothing_left: bool = False) -> None:
         session.say("{}; {images_per_second} images/s".format(counts, **result))
     session.say("Labels: {output}".format(**result))
     session.say("Report: {report}".format(**result))
-    if result["mlflow_run_id"]:
-        session.say("MLflow: run {mlflow_run_id} in {mlflow_uri}".format(**result))
-    else:
-        session.say("MLflow: nothing recorded, {mlflow_uri} did not answer".format(**result))
+    session.say_run(result["mlflow_run_id"], result["mlflow_uri"])
 
 
 if __name__ == "__main__":

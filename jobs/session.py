@@ -146,6 +146,19 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_run(run_id: str | None, uri: str) -> None:
+    """Say which MLflow run has what the job found.
+
+    Args:
+        run_id: None where the server could not be reached.
+        uri: Its address, without a password.
+    """
+    if run_id:
+        say(f"MLflow: run {run_id} in {uri}")
+    else:
+        say(f"MLflow: nothing recorded, {uri} did not answer")
+
+
 def finish(result: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the result: as one JSON object on the last line of stdout when asked to."""
     if as_json:

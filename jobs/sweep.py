@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs.session import SessionArgs, checking_input, connect, finish, parse, say
+from jobs.session import SessionArgs, checking_input, connect, finish, parse, say, say_run
 
 if TYPE_CHECKING:
     from pipelines.sweep.plan import Plan, SweepConfig
@@ -74,7 +74,7 @@ def main(args: Args) -> None:
     with checking_input():
         plan = make_plan(args, config, model_id)
     result = run(args, plan, uri, checkpoint)
-    describe(result, plan.output.uri)
+    describe(result, plan.output.uri, uri)
     finish({**result, "output": plan.output.uri}, as_json=args.json)
 
 
@@ -159,9 +159,10 @@ def parameters(args: Args) -> dict[str, object]:
     return {name: value for name, value in asdict(args).items() if name not in hidden}
 
 
-def describe(result: dict[str, Any], output: str) -> None:
+def describe(result: dict[str, Any], output: str, mlflow_uri: str) -> None:
     """Say what was found and where it is."""
     from pipelines.sweep.words import doubt, failures, gain_sentence, sentence, table
+    from pipelines.tracking import redacted
 
     for line in table(result):
         say(line)
@@ -171,6 +172,7 @@ def describe(result: dict[str, Any], output: str) -> None:
     if result["chosen"] is not None:
         say(f"For other jobs: --rejection {output}/rejection.json")
     say(f"Report: {output}/report/index.html")
+    say_run(result["run_id"], redacted(mlflow_uri))
 
 
 if __name__ == "__main__":

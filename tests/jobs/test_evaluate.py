@@ -95,6 +95,7 @@ def test_a_registered_model_is_measured_on_two_datasets_under_two_rejections(
     assert stopped.value.code == 1, "a photo is broken"
     *lines, last = capsys.readouterr().out.strip().split("\n")
     found = json.loads(last)
+    assert f"MLflow: run {found['run_id']} in {mlflow_uri}" in lines
     assert [(one["name"], one["rejection"]) for one in found["datasets"]] == [
         ("labels", "none"),
         ("labels", "topk:1"),

@@ -87,6 +87,7 @@ def test_a_sweep_finds_a_policy_that_label_takes(
     by_name = {one["rejection"]: one for one in found["trials"]}
     check_trials(by_name)
     assert any("chosen" in line for line in lines)
+    assert f"MLflow: run {found['run_id']} in {flags['mlflow_uri']}" in lines
     chosen = json.loads((tmp_path / "out/rejection.json").read_text())
     assert chosen["rejection"] == found["chosen"]
     check_evidence(chosen["evidence"], found, names)
