@@ -122,11 +122,7 @@ def check_output(output: Location, identity: Identity, *, overwrite: bool) -> di
             return None
         raise
     if run is None:
-        if kind == FileType.Directory and not output.is_empty():
-            raise ValueError(
-                f"the output {output.uri} is not empty and holds no labels of this tool: "
-                "use another --output"
-            )
+        check_free(output, "labels of this tool")
         return None
     if overwrite:
         return None
@@ -154,6 +150,22 @@ def check_same(output: Location, run: dict[str, Any], identity: Identity) -> Non
         raise ValueError(
             f"the output {output.uri} was made with {' and '.join(differences)}: "
             "use another --output, or --overwrite to start from nothing"
+        )
+
+
+def check_free(output: Location, what: str) -> None:
+    """Require that nothing is in a folder that does not hold what a job writes.
+
+    Args:
+        output: Where the job is to write.
+        what: What it would hold, for the message.
+
+    Raises:
+        ValueError: Something is there.
+    """
+    if not output.is_empty():
+        raise ValueError(
+            f"the output {output.uri} is not empty and holds no {what}: use another --output"
         )
 
 

@@ -13,6 +13,7 @@ from pipelines.crew import Crew
 from pipelines.datasets import check as check_dataset
 from pipelines.datasets import split_spec
 from pipelines.ingest import Ingest
+from pipelines.outputs import check_free
 from pipelines.sources import Source, open_source
 from pipelines.storage import Location, locate
 from pipelines.train_checks import FROM_CLIP, SCENES, check, check_crew
@@ -211,10 +212,7 @@ def claim(file: Location, config: "TrainConfig") -> dict[str, Any]:
     """
     if not file.exists():
         folder = Location(file.fs, posixpath.dirname(file.path), file.root)
-        if not folder.is_empty():
-            raise ValueError(
-                f"the output {folder.uri} is not empty and holds no training: use another --output"
-            )
+        check_free(folder, "training")
         record = {"digest": config.digest, "recipe": asdict(config)}
         file.write(json.dumps(record).encode())
         return record

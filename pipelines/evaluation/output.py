@@ -14,6 +14,7 @@ from typing import Any
 from pipelines import tracking
 from pipelines.evaluation import confusion
 from pipelines.evaluation.strips import colours_of, write_strips
+from pipelines.outputs import check_free
 from pipelines.results import Result, metrics
 from pipelines.storage import Location
 
@@ -30,11 +31,7 @@ def check_output(output: Location, identity: Mapping[str, Any]) -> None:
     output.check_writable()
     place = output.at(SCORES)
     if not place.exists():
-        if not output.is_empty():
-            raise ValueError(
-                f"the output {output.uri} is not empty and holds no evaluation: "
-                "use another --output"
-            )
+        check_free(output, "evaluation")
         return
     try:
         known = json.loads(place.read())["identity"]

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 
 from pipelines import shards
+from pipelines.outputs import check_free
 from pipelines.prepare.catalogue import BENCHMARKS, FOLDER
 from pipelines.prepare.checks import find_checked
 from pipelines.prepare.layouts.folder import splits
@@ -122,11 +123,8 @@ def check_output(output: Location) -> None:
     kind = output.info().type
     if kind == FileType.File:
         raise ValueError(f"the output {output.uri} is a file, not a folder")
-    if kind == FileType.Directory and not output.is_empty() and not is_prepared(output):
-        raise ValueError(
-            f"the output {output.uri} is not empty and holds no prepared dataset: "
-            "use another --output"
-        )
+    if not is_prepared(output):
+        check_free(output, "prepared dataset")
 
 
 def make_plan(pairs: Pairs, output: Location, *, allow_partial: bool) -> Plan:
