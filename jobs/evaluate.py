@@ -232,9 +232,9 @@ def measure(args: Args, plan: Plan, data: Labelled, run: tracking.Run) -> "list[
     num_batches = math.ceil(data.num_images / args.batch_size)
     for text, copy in plan.given.items():
         try:
-            check_tuned(copy, model_id=plan.digest, classes=data.asked)
+            check_tuned(copy, model_id=plan.digest, classes=data.asked, given=text)
         except ValueError as error:  # it may be measured all the same
-            logger.warning("%s: %s", data.name, str(error).replace(repr(copy), repr(text)))
+            logger.warning("%s: %s", data.name, error)
     return evaluate(
         data,
         load_model=share_weights(plan.checkpoint),

@@ -20,8 +20,8 @@ WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 14, 44
 """Size of a chart and of its margins, in pixels."""
 
-
 FEW_TICKS = 2
+"""An axis with no more of them needs closer ones."""
 
 
 @dataclass(frozen=True)

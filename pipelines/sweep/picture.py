@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -83,25 +83,21 @@ def single_ks(result: Mapping[str, Any], key: Key) -> list[Report]:
 def write_names(axes: Axes, result: Mapping[str, Any], key: Key) -> None:
     """Write the single Ks beside their points; where points lie together, in one line."""
     curve = single_ks(result, key)
-    groups: list[tuple[float, float, list[Report], bool]] = []
-    for one, after in zip_longest(curve, curve[1:]):
-        at = key(one), one["miou"]
-        x, y = axes.transAxes.inverted().transform(axes.transData.transform(at))
-        falls = after is not None and after["miou"] < one["miou"]  # then there is room above
-        near = [group for group in groups if abs(group[0] - x) < NEAR and abs(group[1] - y) < NEAR]
-        if near:
-            near[0][2].append(one)
-        else:
-            groups.append((x, y, [one], falls))
-    for x, _, together, falls in groups:
-        first = together[0]
-        names = ", ".join(one["rejection"].replace("topk:", "K=") for one in together)
-        starred = result["chosen"] in [one["rejection"] for one in together]
-        right, up = (12 if starred else 4), (7 if falls else -13)
-        at_edge = x > 1 - NEAR
-        axes.annotate(names, (key(first), first["miou"]), (-right if at_edge else right, up),
-                      textcoords="offset points", ha="right" if at_edge else "left",
-                      fontsize=8, color=SINGLE)  # fmt: skip
+    points = axes.transData.transform([(key(one), one["miou"]) for one in curve])
+    places = axes.transAxes.inverted().transform(points)
+    starts = [0]
+    for index in range(1, len(curve)):
+        if (abs(places[index] - places[starts[-1]]) >= NEAR).any():
+            starts.append(index)
+    for start, end in pairwise([*starts, len(curve)]):
+        first, after = curve[start], curve[start + 1 : start + 2]
+        falls = bool(after) and after[0]["miou"] < first["miou"]  # then there is room above
+        policies = [one["rejection"] for one in curve[start:end]]
+        right, up = (12 if result["chosen"] in policies else 4), (7 if falls else -13)
+        at_edge = places[start][0] > 1 - NEAR
+        axes.annotate(", ".join(policies).replace("topk:", "K="), (key(first), first["miou"]),
+                      (-right if at_edge else right, up), textcoords="offset points",
+                      ha="right" if at_edge else "left", fontsize=8, color=SINGLE)  # fmt: skip
 
 
 def draw_front(axes: Axes, best: list[Report], key: Key, *, joined: bool) -> None:

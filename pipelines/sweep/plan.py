@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.datasets import Labelled
-from pipelines.outputs import another
+from pipelines.outputs import another, check_free
 from pipelines.plan import check_gpus
 from pipelines.storage import Location, locate
 from pipelines.sweep.question import Question
@@ -202,10 +202,7 @@ def read_state(output: Location) -> dict[str, Any]:
     """
     place = output.at(STATE_FILE)
     if not place.exists():
-        if not output.is_empty():
-            raise ValueError(
-                f"the output {output.uri} is not empty and holds no sweep: use another --output"
-            )
+        check_free(output, "sweep")
         return {}
     try:
         state = json.loads(place.read())

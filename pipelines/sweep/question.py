@@ -85,26 +85,26 @@ def make_question(
     other = count - 1 if len(asked) > count else count
     known = {fold(name): min(index, other) for index, name in enumerate(asked)}
     names = list(asked if vocabulary is None else vocabulary)
-    scored = {known[fold(name)] for name in names if fold(name) in known}
-    if not scored:
+    if not any(fold(name) in known for name in names):
         raise ValueError(
             f"none of the {len(names)} names of the vocabulary is a class of the dataset "
             f"{data.name!r} ({names[0]!r} is not, for one)"
         )
-    if missing := [one for index, one in enumerate(data.classes) if index not in scored]:
-        shown = missing[:NAMED_CLASSES] + ["..."] * (len(missing) > NAMED_CLASSES)
-        logger.warning(
-            "%d of the %d classes of %s are no name of the vocabulary and are not scored: %s",
-            len(missing), len(data.classes), data.name, ", ".join(shown),
-        )  # fmt: skip
     there = {fold(name) for name in names}
     added = [name for name in dict.fromkeys(extra) if fold(name) not in there]
     names += added
     if shared := [one for one in shared_names(names) if one[2] in added]:
         logger.warning("extra names: %s; pixels of the second count as wrong", told(shared))
-    return Question(
+    question = Question(
         names, list(data.classes), np.array([known.get(fold(name), other) for name in names])
     )
+    if missing := np.array(data.classes)[~question.answerable_N].tolist():
+        shown = missing[:NAMED_CLASSES] + ["..."] * (len(missing) > NAMED_CLASSES)
+        logger.warning(
+            "%d of the %d classes of %s are no name of the vocabulary and are not scored: %s",
+            len(missing), count, data.name, ", ".join(shown),
+        )  # fmt: skip
+    return question
 
 
 def asked_names(data: Labelled) -> list[str]:

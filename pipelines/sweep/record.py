@@ -43,9 +43,8 @@ def recorded_sweep(
             if earlier["max_miou_drop"] == plan.config.max_miou_drop:
                 return earlier
             found = {name: earlier[name] for name in FOUND}  # only the choice is another
-            done.write(
-                as_json(earlier | {"max_miou_drop": None})
-            )  # whoever is killed chooses again
+            # Whoever is killed from here on chooses again.
+            done.write(as_json(earlier | {"max_miou_drop": None}))
     tags = {"job": "sweep"}
     known = plan.state.get("mlflow_run_id")
     with tracking.run(tracking_uri, experiment, "sweep", tags, run_id=known) as run:

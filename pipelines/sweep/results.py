@@ -1,6 +1,5 @@
 """What a sweep found, as JSON and as the file that other jobs take."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +9,8 @@ from pipelines.sweep.front import choose, front, single_k, speed_gain
 from pipelines.sweep.plan import REJECTION_FILE, Plan
 from pipelines.sweep.tally import CONFIDENCE, RESAMPLES
 from pipelines.sweep.trial import Report
-from pipelines.tracking.code import code_digest
 
 FORMAT = "sed-sweep-1"
-
-PACKAGES = ("torch", "ray", "optuna")
 
 
 def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[str, Any]:
@@ -35,14 +31,12 @@ def conclude(plan: Plan, found: Mapping[str, Any], run_id: str | None) -> dict[s
         },
         "batch_size": plan.config.batch_size,
         "max_miou_drop": plan.config.max_miou_drop,
+        **found,
         "front": [one["rejection"] for one in front(finished)],
         "chosen": None if chosen is None else chosen["rejection"],
         "single_k": [one["rejection"] for one in single_k(finished)],
         "gain": speed_gain(finished),
         "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "code": code_digest(),
-        **found,
         "run_id": run_id,
     }
 
@@ -51,7 +45,7 @@ FOUND = (
     "images", "broken_images", "num_names", "encoder_seconds", "trials", "failed_trials",
     "concurrency", "threads", "device", "seconds", "versions", "code",
 )  # fmt: skip
-"""What is known of the search itself, whatever bound its choice has."""
+"""What `sweep.sweep` returns, whatever bound the choice has."""
 
 
 def complete(found: Mapping[str, Any]) -> list[Report]:

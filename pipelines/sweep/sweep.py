@@ -3,6 +3,7 @@
 The same call continues after a kill: finished trials are not repeated.
 """
 
+import importlib.metadata
 import json
 import logging
 import math
@@ -27,6 +28,7 @@ from pipelines.sweep.timing import time_alone, time_encoder
 from pipelines.sweep.trial import Report, describe, run_trial
 from pipelines.sweep.validation import UnusableSetError, encode
 from pipelines.sweep.words import interval, lost
+from pipelines.tracking.code import code_digest
 from sed import Rejection
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ TRIALS = "trials"
 
 TUNE = "tune"
 """Folder in which Tune keeps its own state."""
+
+PACKAGES = ("torch", "ray", "optuna")
+"""What figures depend on beside the project's own code."""
 
 NONE_FILE = "none.npz"
 """What keeping every class got right, image by image."""
@@ -84,6 +89,8 @@ def sweep(plan: Plan, load_model: LoadModel, state: dict[str, Any]) -> dict[str,
         "concurrency": bench.pool.size,
         "threads": bench.pool.threads,
         "device": bench.pool.device,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "code": code_digest(),
         "seconds": round(time.monotonic() - start, 1),
     }
 

@@ -10,7 +10,9 @@ from pipelines.outputs import show
 from sed.rejection import split_joined
 
 
-def check_tuned(rejection: str, *, model_id: str, classes: Sequence[str]) -> None:
+def check_tuned(
+    rejection: str, *, model_id: str, classes: Sequence[str], given: str | None = None
+) -> None:
     """Require that a rejection file of a sweep fits the model and the vocabulary of a job.
 
     A file without evidence, written by hand, fits everything.
@@ -19,15 +21,16 @@ def check_tuned(rejection: str, *, model_id: str, classes: Sequence[str]) -> Non
         rejection: What the user gave; only a FILE.json in it is looked at.
         model_id: Digest of the job's weights.
         classes: Names of the job; their order does not matter.
+        given: How the user named it, for the message; default: like `rejection`.
 
     Raises:
         ValueError: It was tuned for something else; the message says for what.
     """
     for part in split_joined(rejection):
-        check_file(part, model_id=model_id, classes=classes)
+        check_file(part, given or part, model_id=model_id, classes=classes)
 
 
-def check_file(rejection: str, *, model_id: str, classes: Sequence[str]) -> None:
+def check_file(rejection: str, given: str, *, model_id: str, classes: Sequence[str]) -> None:
     """Require that one of the joined forms fits, if it is a file of a sweep."""
     evidence = read_evidence(rejection)
     if evidence is None:
@@ -36,13 +39,13 @@ def check_file(rejection: str, *, model_id: str, classes: Sequence[str]) -> None
     advice = "the accuracy that it promises does not hold here: sweep again, or give the policy"
     if tuned_model != model_id:
         raise ValueError(
-            f"{rejection!r} was tuned for another model ({show(tuned_model)}, this one is "
+            f"{given!r} was tuned for another model ({show(tuned_model)}, this one is "
             f"{show(model_id)}); {advice} itself"
         )
     if sorted(tuned_names) != sorted(classes):
         tuned_id = show(evidence.get("vocabulary_id"))
         raise ValueError(
-            f"{rejection!r} was tuned for another vocabulary ({len(tuned_names)} names, "
+            f"{given!r} was tuned for another vocabulary ({len(tuned_names)} names, "
             f"{tuned_id}; here {len(classes)}, {show(vocabulary_id(classes))}); {advice} itself"
         )
 

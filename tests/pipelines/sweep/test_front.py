@@ -43,7 +43,7 @@ def test_of_trials_that_came_out_the_same_one_is_on_the_front():
 
 def test_the_choice_is_the_fastest_that_loses_little_enough():
     assert choose(TRIALS, 0.2)["rejection"] == "fixed:9"
-    assert choose(TRIALS, 3)["rejection"] == "topk:1"
+    assert choose(TRIALS, 5)["rejection"] == "topk:1"
     assert choose(TRIALS, 0)["rejection"] == "none"
     assert choose(TRIALS, -1) is None
 
