@@ -119,9 +119,14 @@ def amazon(bucket: str) -> PatientS3:
 
 def google() -> GcsFileSystem:
     """Return Google Cloud Storage, or the emulator that CLOUD_STORAGE_EMULATOR_ENDPOINT names."""
-    scheme, _, host = os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT", "").partition("://")
+    scheme, _, host = google_emulator().partition("://")
     emulator = {"anonymous": True, "scheme": scheme, "endpoint_override": host} if host else {}
     return GcsFileSystem(retry_time_limit=PATIENCE, **emulator)
+
+
+def google_emulator() -> str:
+    """Return the address of an emulator in Google's place; "": there is none."""
+    return os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT", "")
 
 
 def max_attempts(text: str) -> int:

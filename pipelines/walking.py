@@ -3,12 +3,14 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileSystem, LocalFileSystem
 
+from pipelines import amazon_keys, google_keys
 from pipelines.buckets import PatientS3
-from pipelines.keys import bucket_keys
+from pipelines.keys import Ask, Page, bucket_keys
 
 CHUNK = 65_536
 """Paths that are Python strings at a time."""
@@ -22,19 +24,24 @@ logger = logging.getLogger(__name__)
 def walk(fs: FileSystem, folder: str) -> Iterator[list[str]]:
     """Yield the paths of all files below a folder, in no order, up to `CHUNK` together.
 
-    Of a local folder nothing more is in memory, and of a bucket of S3 some pages of its keys. Of
-    Google's all keys of the prefix are together, since pyarrow has no pages: 35 bytes of a key took
-    300 (measured with as many files on disk), ten million keys take 3 GB; a list of the keys
-    (`--images keys.parquet`) does not.
+    Of a local folder nothing more is in memory, and of a bucket some pages of its keys.
+
+    Raises:
+        OSError: It cannot be listed.
     """
     if isinstance(fs, LocalFileSystem):
         paths = local_files(folder)
-    elif isinstance(fs, PatientS3):
-        paths = itertools.chain.from_iterable(bucket_keys(fs, folder))
     else:
-        paths = iter(listed_at_once(fs, folder))
+        paths = itertools.chain.from_iterable(bucket_keys(page_lister(fs), folder))
     while chunk := list(itertools.islice(paths, CHUNK)):
         yield chunk
+
+
+def page_lister(fs: FileSystem) -> Callable[[Ask], Page]:
+    """Return what lists a page of a bucket where and as whom the filesystem reads it."""
+    if isinstance(fs, PatientS3):
+        return partial(amazon_keys.list_page, client=amazon_keys.connect(fs))
+    return partial(google_keys.list_page, client=google_keys.connect())
 
 
 def local_files(top: str) -> Iterator[str]:
@@ -74,9 +81,3 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry))  # noqa: PTH110
     except OSError:
         return True
-
-
-def listed_at_once(fs: FileSystem, folder: str) -> list[str]:
-    """Return the files below a folder that pyarrow lists; none where there is nothing."""
-    found = fs.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
-    return [info.path for info in found if info.type == FileType.File]

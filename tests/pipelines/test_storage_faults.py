@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import multiprocessing
 import os
 import pickle
 import resource
@@ -305,21 +306,28 @@ def test_google_that_does_not_know_who_asks_is_an_outage():
     assert not is_outage(OSError(f"no such object: {words}"))
 
 
+def read_without_descriptors(path):
+    """Read a file where no more can be opened; in a process of its own, whose threads open none."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    with ExitStack() as held:
+        with suppress(OSError):
+            while True:
+                held.enter_context(path.open())
+        with pytest.raises(OSError, match="Too many open files"):
+            Decode(64, 256).fetch(str(path))
+
+
 def test_a_process_without_free_file_descriptors_ends_instead_of_marking_images(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(PHOTO)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
-    try:
-        with ExitStack() as held:
-            with suppress(OSError):
-                while True:
-                    held.enter_context(path.open())
-            with pytest.raises(OSError, match="Too many open files"):
-                Decode(64, 256).fetch(str(path))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    process = multiprocessing.get_context("spawn").Process(
+        target=read_without_descriptors, args=(path,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_an_output_that_denies_writing_is_said_before_the_job(
