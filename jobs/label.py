@@ -150,8 +150,10 @@ def describe(result: dict[str, Any], *, nothing_left: bool = False) -> None:
     )
     if nothing_left:
         session.say(f"Nothing was left to do; done before: {counts}")
-    else:
+    elif result["images_per_second"]:
         session.say("{}; {images_per_second} images/s".format(counts, **result))
+    else:  # an earlier start labelled the last image, and was ended before it counted them
+        session.say(counts)
     session.say("Labels: {output}".format(**result))
     session.say("Report: {report}".format(**result))
     session.say_run(result["mlflow_run_id"], result["mlflow_uri"])

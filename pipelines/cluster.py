@@ -31,8 +31,14 @@ TASK_CPUS = 0.5
 actors' own also keeps Ray Data from fusing decoding into the actors.)"""
 
 CALLS = 3
-"""Shards that an actor works on at a time: while one has the model, another describes what the
-model found, and a third comes in or goes out."""
+"""Shards that an actor works on at a time: one has the model, of another it is described what was
+found, a third comes in or goes out."""
+
+CALLS_BESIDE_GPU = 6
+"""At least so many for a model on a GPU, which uses none of the cores that describe."""
+
+MOST_CALLS = 16
+"""A shard of 64 photos is 100 to 200 MB."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -73,6 +79,21 @@ def choose_pool(
         return Pool(size, 0, per_worker, None)
     # Actors must never hold every CPU: nothing would be left to decode with.
     return Pool(size, 1 if cpus > size else 0, 0, max(1, cpus // size))
+
+
+def choose_calls(pool: Pool) -> int:
+    """Return how many shards each actor works on at a time.
+
+    What a model on a GPU found is described by the cores of its node. Each of them has a shard of
+    its own, besides the one that has the model and the one that comes in or goes out.
+    """
+    if not pool.num_gpus:
+        return CALLS
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [
+        int(node.get("CPU", 0) * pool.num_gpus / node["GPU"]) for node in nodes if node.get("GPU")
+    ]
+    return min(MOST_CALLS, max(CALLS_BESIDE_GPU, 2 + min(cores, default=0)))
 
 
 def warn_of_few_gpus(gpus: float, gpus_per_worker: float | None, workers: int | None) -> None:
@@ -123,7 +144,9 @@ def label_shards(
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
-            size=pool.size, max_concurrent_calls_per_actor=CALLS, enable_true_multi_threading=True
+            size=pool.size,
+            max_concurrent_calls_per_actor=choose_calls(pool),
+            enable_true_multi_threading=True,
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,

@@ -123,6 +123,7 @@ def spread(
         "rejection": plan.identity.rejection,
         "run_id": run["run_id"],
     }
+    done_before = len(plan.manifest) - plan.num_images
     progress = cluster.label_on_cluster(
         plan.todo,
         pool,
@@ -133,7 +134,9 @@ def spread(
         batch_size=config.batch_size,
         decode=first_step(plan),
         commit=Commit(plan.output, config.classes, stamp, config.keep_features),
-        observe=lambda progress: tracked.metrics(progress.metrics(), step=progress.done),
+        observe=lambda progress: tracked.metrics(
+            progress.metrics(), step=done_before + progress.done
+        ),
     )
     seconds = progress.seconds
     return run | {

@@ -84,7 +84,7 @@ def run_nano(images, output, *, address, folder, environment, seconds):
         images=images,
         output=output,
         classes=["person", "sky", "grass, lawn", "building", "animal"],
-        batch_size=1,  # batches cross shards: after a kill others would share the last bits
+        batch_size=2,
         workers=1,
     )
     run_label(config, partial(SlowNano, seconds=seconds), address=address, folder=folder)

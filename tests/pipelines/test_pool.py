@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines import cluster
-from pipelines.cluster import Pool, choose_pool
+from pipelines.cluster import Pool, choose_calls, choose_pool
 
 
 @pytest.fixture
@@ -42,3 +42,21 @@ def test_a_cluster_whose_gpus_start_on_demand_is_told_what_to_ask_for(has, caplo
     caplog.clear()
     assert choose_pool(4, 1) == Pool(4, 0, 1, None)
     assert caplog.text.strip().endswith("waiting for a node that has 1")
+
+
+def test_each_core_of_a_gpus_node_has_labels_to_describe(monkeypatch):
+    def calls(pool, *nodes):
+        found = [{"Alive": alive, "Resources": resources} for alive, resources in nodes]
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: found)
+        return choose_calls(pool)
+
+    whole, half = Pool(1, 0, 1.0, None), Pool(2, 0, 0.5, None)
+    workers = (True, {"CPU": 64})
+    assert calls(Pool(1, 1, 0, 2), workers) == 3
+    assert calls(whole, workers) == 6
+    assert calls(whole, workers, (True, {"CPU": 4, "GPU": 1})) == 6
+    eight = (True, {"CPU": 8, "GPU": 1})
+    assert calls(whole, eight, (True, {"CPU": 96, "GPU": 8})) == 10
+    assert calls(whole, eight, (False, {"CPU": 1, "GPU": 8})) == 10
+    assert calls(half, (True, {"CPU": 16, "GPU": 1})) == 10
+    assert calls(whole, (True, {"CPU": 192, "GPU": 8})) == 16

@@ -6,7 +6,7 @@ import pytest
 from pipelines import outputs, rows, shards
 from pipelines.classes import choose_classes, vocabulary_id
 from pipelines.outputs import Identity
-from pipelines.storage import locate
+from pipelines.storage import Location, locate
 from sed.vocabularies import NAMES, vocabulary
 
 
@@ -70,6 +70,39 @@ def test_a_shard_is_done_when_its_labels_are_there(tmp_path):
     assert shards.done_shards(output) == {3}
     assert shards.count_rows(output, "errors") == 1
     assert shards.count_rows(output, "labels") == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_writer_that_dies_between_the_files_of_a_shard_leaves_it_to_be_written_again(
+    tmp_path, monkeypatch, count
+):
+    class Dies(SystemExit):
+        pass
+
+    def write(self, content):
+        if len(written) == count:
+            raise Dies
+        written.append(self.path)
+        original(self, content)
+
+    labels = pa.Table.from_pylist([{"image_uri": "b", "shard": 3}], schema=rows.LABELS)
+    errors = pa.Table.from_pylist([{"image_uri": "a"}], schema=rows.ERRORS)
+    features = pa.Table.from_pylist([{"image_uri": "b"}], schema=rows.FEATURES)
+    whole, killed = locate(str(tmp_path / "whole")), locate(str(tmp_path / "killed"))
+    shards.write_shard(whole, 3, labels, errors, features)
+    original, written = Location.write, []
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "write", write)
+        with pytest.raises(Dies):
+            shards.write_shard(killed, 3, labels, errors, features)
+    assert len(written) == count
+    assert shards.done_shards(killed) == set()
+    shards.write_shard(killed, 3, labels, errors, features)
+    assert shards.done_shards(killed) == {3}
+    for folder in (shards.LABELS, shards.ERRORS, shards.FEATURES):
+        name = shards.part_name(3)
+        assert [info.base_name for info in killed.at(folder).files()] == [name]
+        assert killed.at(folder, name).read() == whole.at(folder, name).read()
 
 
 IDENTITY = Identity(
