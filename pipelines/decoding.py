@@ -18,8 +18,8 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from pipelines import rows
-from pipelines.buckets import raise_outage
 from pipelines.decoder_process import Pending, child
+from pipelines.faults import Surroundings, raise_fault
 from pipelines.images import ImageError
 from pipelines.storage import TooManyBytesError, locate
 
@@ -50,6 +50,9 @@ class Decode:
     filesystems: Mapping[str, FileSystem] = field(default_factory=dict)
     """Of the buckets that the images are in, from `storage.open_buckets`."""
 
+    around: Surroundings = field(default_factory=Surroundings)
+    """What tells that an image is missing from a folder that is."""
+
     def __call__(self, shard: pa.Table) -> Iterator[pa.Table]:
         """Yield the images of each shard, a row of `rows.DECODED` for each."""
         for row in shard.to_pylist():
@@ -78,7 +81,7 @@ class Decode:
         try:
             return place.read_at_most(MAX_BYTES)
         except OSError as error:
-            raise_outage(error, place.fs, place.path)
+            raise_fault(error, place, self.around)
             return error
         except ValueError as error:  # a path that pyarrow does not take
             return OSError(str(error))

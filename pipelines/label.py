@@ -151,6 +151,7 @@ def first_step(plan: Plan) -> Decode | ReadFeatures:
         plan.sizes.long_side,
         plan.config.decode_seconds,
         open_buckets(plan.manifest["image_uri"]),
+        plan.around,
     )
 
 
