@@ -16,6 +16,7 @@ from pipelines.decoding import Decode
 from pipelines.features import ReadFeatures, size_in_words
 from pipelines.labeller import LoadModel
 from pipelines.plan import Plan
+from pipelines.same_folder import marked
 from pipelines.storage import open_buckets
 from pipelines.tracking.store import redacted
 
@@ -123,18 +124,19 @@ def spread(
         "rejection": plan.identity.rejection,
         "run_id": run["run_id"],
     }
-    progress = cluster.label_on_cluster(
-        plan.todo,
-        pool,
-        load_model=load_model or share_weights(plan.model),
-        classes=config.classes,
-        rejection=plan.rejection,
-        min_confidence=config.min_confidence,
-        batch_size=config.batch_size,
-        decode=first_step(plan),
-        commit=Commit(plan.output, config.classes, stamp, config.keep_features),
-        observe=lambda progress: tracked.metrics(progress.metrics(), step=progress.done),
-    )
+    with marked(plan.output) as marker:
+        progress = cluster.label_on_cluster(
+            plan.todo,
+            pool,
+            load_model=load_model or share_weights(plan.model),
+            classes=config.classes,
+            rejection=plan.rejection,
+            min_confidence=config.min_confidence,
+            batch_size=config.batch_size,
+            decode=first_step(plan),
+            commit=Commit(plan.output, config.classes, stamp, config.keep_features, marker),
+            observe=lambda progress: tracked.metrics(progress.metrics(), step=progress.done),
+        )
     seconds = progress.seconds
     return run | {
         "seconds": round(run["seconds"] + seconds, 3),
