@@ -8,15 +8,16 @@ The first is a row of errors/; the second ends the job, which can go on later.
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
-from pipelines.buckets import raise_outage
-from pipelines.storage import Location
+from pipelines.access import probe, spread
+from pipelines.buckets import may_be_of_one, raise_outage
+from pipelines.storage import Location, open_buckets
 
 TOP = r"^(?P<top>/[^/]+/)"
 """Start of the path of a local file that is not in "/" itself."""
@@ -29,10 +30,18 @@ class Surroundings:
     folders: Sequence[str] = ()
     """Local folders that hold the images, and something, as the driver sees them."""
 
+    samples: Sequence[str] = ()
+    """URIs of a few images of each folder and bucket, which a worker may try."""
+
 
 def surroundings(uris: pa.Array | pa.ChunkedArray) -> Surroundings:
     """Return what is known of these images, on this machine and now."""
-    return Surroundings([folder for folder in local_folders(uris) if not is_gone(folder)])
+    folders = local_folders(uris)
+    samples = []
+    for place in [*folders, *open_buckets(uris)]:
+        inside = pc.indices_nonzero(pc.starts_with(uris, place + "/"))
+        samples += [uris[inside[row].as_py()].as_py() for row in spread(len(inside))]
+    return Surroundings([folder for folder in folders if not is_gone(folder)], samples)
 
 
 def local_folders(uris: pa.Array | pa.ChunkedArray) -> list[str]:
@@ -85,3 +94,54 @@ def raise_fault(error: OSError, place: Location, around: Surroundings) -> None:
                     f"{missing(folder)}: the images must be on storage that all nodes see"
                 ) from error
     raise_outage(error, place.fs, place.path)
+
+
+def read_again(
+    error: OSError, place: Location, others: Iterable[Location], limit: int
+) -> bytes | OSError:
+    """Return the content of a file whose first reading failed, or why it alone cannot be read.
+
+    Args:
+        error: Of the first reading.
+        place: The file.
+        others: More of the images, wherever they are.
+        limit: Bytes of a file that is read, at most.
+
+    Raises:
+        OSError: Nothing else can be read either.
+    """
+    neighbours = [other for other in others if are_neighbours(place, other)]
+    if not any(can_be_read(neighbours[row]) for row in spread(len(neighbours))):
+        raise error
+    try:
+        return place.read_at_most(limit)
+    except OSError as again:
+        if not may_be_of_one(again):
+            raise_outage(again, place.fs, place.path)
+        return again
+
+
+def are_neighbours(one: Location, other: Location) -> bool:
+    """Say whether two files are in the same bucket, or on the same disk or mount."""
+    if one.uri == other.uri or one.root != other.root:
+        return False
+    if not isinstance(one.fs, LocalFileSystem):
+        return one.path.partition("/")[0] == other.path.partition("/")[0]
+    try:
+        return device(one.path) == device(other.path)
+    except OSError:
+        return False
+
+
+def device(path: str) -> int:
+    """Return the number of the disk or mount that a file is on; the file itself is not touched."""
+    return os.stat(os.path.dirname(os.path.realpath(path))).st_dev  # noqa: PTH116, PTH120
+
+
+def can_be_read(place: Location) -> bool:
+    """Say whether a file can be read now."""
+    try:
+        probe(place)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,6 +1,10 @@
 """An image that cannot be read, told from a disk, a mount or a node without the images."""
 
+import errno
+import os
+import re
 import socket
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -9,6 +13,7 @@ from pipelines.decoding import Decode
 from pipelines.faults import local_folders, surroundings
 from pipelines.listing import list_images
 from pipelines.plan import LabelConfig, make_plan
+from pipelines.storage import Location
 from tests.fakes import write_photos
 
 
@@ -72,3 +77,45 @@ def test_a_list_all_of_whose_images_are_in_no_folder_is_said_before_the_job(
         make_plan(config)
     (tmp_path / "list.csv").write_text("image_uri\ngone/a.png\nphotos/photo00.png\n")
     assert make_plan(config).around.folders == [str(tmp_path)]
+
+
+def fail_with(monkeypatch, name, *paths):
+    """Let these files fail as on a damaged disk."""
+    original, number = Location.read_at_most, getattr(errno, name)
+
+    def read_at_most(place, limit):
+        if place.path in paths:
+            raise OSError(number, os.strerror(number))
+        return original(place, limit)
+
+    monkeypatch.setattr(Location, "read_at_most", read_at_most)
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE"])
+def test_one_damaged_file_costs_one_row(photos, monkeypatch, name):
+    uris = image_uris(photos).to_pylist()
+    fail_with(monkeypatch, name, uris[1])
+    assert errors_of(photos, uris) == [None, "Unreadable", None]
+    assert errors_of(photos, uris[1:2]) == ["Unreadable"]
+
+
+@pytest.mark.parametrize("name", ["EIO", "ENOTCONN", "EMFILE", "ENOMEM"])
+def test_a_disk_of_which_nothing_can_be_read_ends_the_job(photos, monkeypatch, name):
+    uris = image_uris(photos).to_pylist()
+    fail_with(monkeypatch, name, uris[1])
+    if name == "EIO":
+        for path in (uris[0], uris[2]):
+            Path(path).unlink()
+    with pytest.raises(OSError, match=re.escape(os.strerror(getattr(errno, name)))):
+        errors_of(photos, [uris[1], uris[0], uris[2]])
+
+
+def test_a_file_on_another_disk_shows_nothing(photos, monkeypatch):
+    uris = image_uris(photos).to_pylist()
+    fail_with(monkeypatch, "EIO", uris[0])
+    elsewhere = "/proc/self/status"
+    if not Path(elsewhere).exists():
+        pytest.skip("reads what Linux says")
+    with pytest.raises(OSError, match="Input/output error"):
+        Decode(64, 256).fetch(uris[0], [uris[0], elsewhere])
+    assert isinstance(Decode(64, 256).fetch(uris[0], [uris[1]]), OSError)
