@@ -39,7 +39,7 @@ def list_page(ask: Ask, *, client: Any) -> Page:  # noqa: ANN401
 
     Raises:
         PermissionError: The bucket may not be listed.
-        OSError: It cannot be.
+        OSError: It cannot be, or not to its end.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -52,6 +52,11 @@ def list_page(ask: Ask, *, client: Any) -> Page:  # noqa: ANN401
         code = getattr(error, "response", {}).get("Error", {}).get("Code")
         kind = PermissionError if code in DENIED else OSError
         raise kind(f"s3://{ask.bucket}/{ask.prefix} cannot be listed: {error}") from error
+    if found.get("IsTruncated") and not found.get("NextContinuationToken"):
+        raise OSError(
+            f"s3://{ask.bucket}/{ask.prefix} cannot be listed: the store says that a page is not the "
+            "last one, and not how to ask for the next"
+        )
     return ask.answered(
         [entry["Key"] for entry in found.get("Contents", [])],
         [entry["Prefix"] for entry in found.get("CommonPrefixes", [])],

@@ -140,6 +140,15 @@ def test_listing_is_tried_again_and_what_stops_it_is_said(proxy, s3_bucket, monk
     assert proxy.count("GET", name) == seen + 2
 
 
+def test_a_page_that_does_not_say_how_to_go_on_is_an_error():
+    class Vague:
+        def list_objects_v2(self, **_):
+            return {"Contents": [{"Key": "in/a.png"}], "IsTruncated": True}
+
+    with pytest.raises(OSError, match=r"s3://b/in/ cannot be listed: .*not the last one"):
+        list(keys.bucket_keys(partial(amazon_keys.list_page, client=Vague()), "b/in"))
+
+
 def test_who_has_no_keys_asks_without(s3_bucket, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
