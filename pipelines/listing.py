@@ -18,7 +18,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
-from pipelines.storage import Location, locate
+from pipelines.storage import BUCKET, Location, locate
 from pipelines.walking import CHUNK
 
 IMAGE_ENDINGS = (
@@ -143,19 +143,30 @@ def is_utf8(path: str) -> bool:
 
 
 def listed_uris(place: Location, column: str) -> Iterator[pa.Array]:
-    """Yield the URIs in a column of a list, absolute."""
+    """Yield the URIs in a column of a list, absolute.
+
+    Raises:
+        ValueError: The list cannot be read; or it names nothing but what no job can read.
+    """
     try:
         uris = read_column(place, column)
     except pa.ArrowInvalid as error:
         raise ValueError(f"the list {place.uri!r} cannot be read: {error}") from error
-    row = 0
+    row, known = 0, False
     for chunk in pa.table({"uri": uris}).to_batches(max_chunksize=CHUNK):
         texts = chunk["uri"].to_pylist()
         for uri in texts:
             if not isinstance(uri, str) or not uri:
                 raise ValueError(f"row {row} of the list {place.uri!r} has no URI: {uri!r}")
             row += 1
-        yield pa.array(absolute(texts, place), URIS)
+        found = pa.array(absolute(texts, place), URIS)
+        known = known or pc.any(pc.match_substring_regex(found, f"^(?:/|{BUCKET})")).as_py()
+        yield found
+    if row and not known:
+        raise ValueError(
+            f"no URI in the list {place.uri!r} is a path, file://, s3://bucket/... or "
+            f"gs://bucket/...; the first is {uris[0].as_py()!r}"
+        )
 
 
 def read_column(place: Location, column: str) -> pa.ChunkedArray:

@@ -151,6 +151,17 @@ def test_a_list_without_the_column_or_with_an_empty_row_is_an_error(tmp_path):
         listed(tmp_path / "list.parquet")
 
 
+def test_a_list_of_nothing_but_what_cannot_be_read_is_said(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("image_uri\nhttps://host/a.jpg?size=1\nftp://host/b.jpg\n")
+    with pytest.raises(
+        ValueError, match=r"no URI .* gs://.*first is 'https://host/a\.jpg\?size=1'"
+    ):
+        listed(path)
+    path.write_text("image_uri\nhttps://host/a.jpg\na.png\n")
+    assert listed(path).image_uris.to_pylist() == [f"{tmp_path}/a.png", "https://host/a.jpg"]
+
+
 NAMES = ["0001", "2024-01-01", "NA", "true"]
 
 
@@ -266,6 +277,15 @@ def test_a_name_that_is_not_utf_8_is_skipped_counted_and_named(folder, caplog):
 def test_a_folder_that_cannot_be_listed_is_an_error(folder):
     with pytest.raises(OSError, match="File name too long"):
         list(walk(LocalFileSystem(), str(folder / ("x" * 300))))
+
+
+def test_the_log_says_how_many_files_were_found_so_far(folder, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    assert sum(map(len, walk(LocalFileSystem(), str(folder)))) == 7
+    assert not caplog.records
+    monkeypatch.setattr("pipelines.walking.SECONDS_BETWEEN_LINES", 0)
+    assert sum(map(len, walk(LocalFileSystem(), str(folder)))) == 7
+    assert caplog.messages == [f"Listing {folder}: {count} files so far" for count in range(1, 8)]
 
 
 MILLION = 10**6
