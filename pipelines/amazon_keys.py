@@ -10,7 +10,21 @@ DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 
 
 def connect(fs: PatientS3) -> Any:  # noqa: ANN401  its class is made at run time
-    """Return a client that asks where, as whom and as often as the filesystem does."""
+    """Return a client that asks where, as whom and as often as the filesystem does.
+
+    Raises:
+        PermissionError: What says who asks is wrong or not complete.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return make_client(fs)
+    except BotoCoreError as error:
+        raise PermissionError(f"it is not clear who asks S3: {error}") from error
+
+
+def make_client(fs: PatientS3) -> Any:  # noqa: ANN401
+    """Return a client of boto3."""
     import boto3  # takes a quarter of a second
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -29,6 +43,8 @@ def connect(fs: PatientS3) -> Any:  # noqa: ANN401  its class is made at run tim
         max_pool_connections=LISTINGS,
         retries={"mode": "standard", "total_max_attempts": fs.attempts},
         s3={"addressing_style": "path" if endpoint else "auto"},
+        # pyarrow does not look for an endpoint in ~/.aws/config.
+        ignore_configured_endpoint_urls=not endpoint,
         signature_version=None if session.get_credentials() else UNSIGNED,
     )
     return session.client("s3", endpoint_url=endpoint or None, config=config)
@@ -39,19 +55,25 @@ def list_page(ask: Ask, *, client: Any) -> Page:  # noqa: ANN401
 
     Raises:
         PermissionError: The bucket may not be listed.
-        OSError: It cannot be.
+        OSError: It cannot be, or not to its end.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     place: Any = {"Bucket": ask.bucket, "Prefix": ask.prefix, "Delimiter": "/", "MaxKeys": PAGE}
     if ask.token is not None:
         place["ContinuationToken"] = ask.token
     try:
         found = client.list_objects_v2(**place)
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
         code = getattr(error, "response", {}).get("Error", {}).get("Code")
         kind = PermissionError if code in DENIED else OSError
         raise kind(f"s3://{ask.bucket}/{ask.prefix} cannot be listed: {error}") from error
+    if found.get("IsTruncated") and not found.get("NextContinuationToken"):
+        raise OSError(
+            f"s3://{ask.bucket}/{ask.prefix} cannot be listed: the store says that a page is not "
+            "the last one, and not how to ask for the next"
+        )
     return ask.answered(
         [entry["Key"] for entry in found.get("Contents", [])],
         [entry["Prefix"] for entry in found.get("CommonPrefixes", [])],

@@ -36,6 +36,9 @@ OUTAGE = re.compile(
 The answer to a HEAD has no body that would name the error: its status says it.
 """
 
+OF_ONE_OBJECT = re.compile(r"AWS Error (?:INTERNAL_FAILURE|\w+ \(HTTP status 500\)) during ")
+"""In the messages of pyarrow where S3 has failed, be it with this object alone."""
+
 NO_CREDENTIALS = re.compile(
     r"AWS Error (?:INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|REQUEST_TIME_TOO_SKEWED"
     r"|REQUEST_EXPIRED|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN"
@@ -64,6 +67,10 @@ HOST_FAILURES = frozenset(
     if hasattr(errno, name)
 )
 """What the system says when a disk, a mount or this process itself cannot read any more."""
+
+
+OF_ONE_FILE = frozenset(getattr(errno, name) for name in ("EIO", "ESTALE") if hasattr(errno, name))
+"""Of the failures of a host, those that a single damaged file has too."""
 
 
 class PatientS3(S3FileSystem):
@@ -150,6 +157,11 @@ def is_outage(error: OSError) -> bool:
         or OUTAGE.search(words) is not None
         or NO_CREDENTIALS.search(words) is not None
     )
+
+
+def may_be_of_one(error: OSError) -> bool:
+    """Say whether an outage may be the fault of one file or object after all."""
+    return error.errno in OF_ONE_FILE or OF_ONE_OBJECT.search(str(error)) is not None
 
 
 def is_denied(error: OSError) -> bool:

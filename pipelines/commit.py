@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import rows, shards
+from pipelines.same_folder import check_same_folder
 from pipelines.storage import Location
 
 Row = dict[str, Any]
@@ -27,8 +28,16 @@ class Commit:
     keep_features: bool = False
     """Write the features of the labelled images too."""
 
+    marker: Location | None = None
+    """A file that the driver sees in the output; None where it is not looked for."""
+
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write the files of each shard; return a row of `rows.COMMIT` for each."""
+        """Write the files of each shard; return a row of `rows.COMMIT` for each.
+
+        Raises:
+            ValueError: The output is not the same folder on every node.
+        """
+        check_same_folder(self.output, self.marker)
         images: dict[int, list[Row]] = {}
         for row in batch.to_pylist():
             images.setdefault(row["shard"], []).append(row)

@@ -7,8 +7,9 @@ carries its error on.
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -18,10 +19,11 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from pipelines import rows
-from pipelines.buckets import raise_outage
+from pipelines.buckets import may_be_of_one
 from pipelines.decoder_process import Pending, child
+from pipelines.faults import Surroundings, raise_fault, read_again
 from pipelines.images import ImageError
-from pipelines.storage import TooManyBytesError, locate
+from pipelines.storage import Location, TooManyBytesError, locate
 
 READ_AHEAD = 8
 """Files of a shard that are fetched while another one is decoded."""
@@ -50,6 +52,9 @@ class Decode:
     filesystems: Mapping[str, FileSystem] = field(default_factory=dict)
     """Of the buckets that the images are in, from `storage.open_buckets`."""
 
+    around: Surroundings = field(default_factory=Surroundings)
+    """What tells one image that cannot be read from an outage."""
+
     def __call__(self, shard: pa.Table) -> Iterator[pa.Table]:
         """Yield the images of each shard, a row of `rows.DECODED` for each."""
         for row in shard.to_pylist():
@@ -58,8 +63,9 @@ class Decode:
     def decode(self, shard: int, uris: list[str]) -> pa.Table:
         """Return the rows of one shard."""
         pixels, found = Pixels(len(uris)), []
+        fetch = partial(self.fetch, beside=uris)
         with ThreadPoolExecutor(READ_AHEAD) as pool:
-            started = (self.start(fetched) for fetched in ahead(pool, self.fetch, uris))
+            started = (self.start(fetched) for fetched in ahead(pool, fetch, uris))
             for uri, finish in zip(uris, one_ahead(started), strict=True):
                 origin = {"shard": shard, "shard_size": len(uris), "image_uri": uri}
                 decoded = origin | finish()
@@ -69,8 +75,14 @@ class Decode:
         place = rows.DECODED.get_field_index("pixels")
         return table.set_column(place, rows.DECODED.field(place), pixels.column())
 
-    def fetch(self, uri: str) -> bytes | OSError:
-        """Return the content of a file, or why it cannot be read; an outage ends the job."""
+    def fetch(self, uri: str, beside: Sequence[str] = ()) -> bytes | OSError:
+        """Return the content of a file, or why it cannot be read; an outage ends the job.
+
+        Args:
+            uri: Of the file.
+            beside: The URIs of its shard; where one of them can be read, it is no outage that this
+                one alone cannot.
+        """
         try:
             place = locate(uri, self.filesystems)
         except ValueError as error:  # a scheme that is not known here
@@ -78,10 +90,26 @@ class Decode:
         try:
             return place.read_at_most(MAX_BYTES)
         except OSError as error:
-            raise_outage(error, place.fs, place.path)
-            return error
+            return self.judge(error, place, beside)
         except ValueError as error:  # a path that pyarrow does not take
             return OSError(str(error))
+
+    def judge(self, error: OSError, place: Location, beside: Sequence[str]) -> bytes | OSError:
+        """Return why a file cannot be read, or its content after all; an outage ends the job."""
+        try:
+            raise_fault(error, place, self.around)
+        except OSError as outage:
+            if not may_be_of_one(outage):
+                raise
+            others = self.known_places([*beside, *self.around.samples])
+            return read_again(outage, place, others, MAX_BYTES)
+        return error
+
+    def known_places(self, uris: Iterable[str]) -> Iterator[Location]:
+        """Yield where these URIs point, except those of a scheme that is not known here."""
+        for uri in uris:
+            with suppress(ValueError):
+                yield locate(uri, self.filesystems)
 
     def start(self, fetched: bytes | OSError) -> Callable[[], Row]:
         """Begin to decode a file; return what waits for its pixels and what is known about it."""

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from pipelines.buckets import CONNECT_TIMEOUT, PATIENCE, REQUEST_TIMEOUT, google_emulator
-from pipelines.keys import PAGE, Ask, Page
+from pipelines.keys import LISTINGS, PAGE, Ask, Page
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.auth.transport.requests import AuthorizedSession
     from google.cloud.storage import Client
 
 FIELDS = "items(name),prefixes,nextPageToken"
@@ -18,19 +20,36 @@ def connect() -> "Client":
     Raises:
         PermissionError: Nothing says who asks.
     """
+    import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud.storage import Client  # takes a second
 
     endpoint = google_emulator()
     try:
-        return Client(
-            project="none",  # listing needs none, and a machine need not have one
-            credentials=AnonymousCredentials() if endpoint else None,
-            client_options={"api_endpoint": endpoint} if endpoint else None,
+        credentials = (
+            AnonymousCredentials() if endpoint else google.auth.default(scopes=Client.SCOPE)[0]
         )
     except DefaultCredentialsError as error:
         raise PermissionError(f"Google does not know who asks: {error}") from error
+    return Client(
+        project="none",  # listing needs none, and a machine need not have one
+        credentials=credentials,
+        _http=make_session(credentials),
+        client_options={"api_endpoint": endpoint} if endpoint else None,
+    )
+
+
+def make_session(credentials: "Credentials") -> "AuthorizedSession":
+    """Return what keeps a connection open for each of the listings; by itself it keeps ten."""
+    from google.auth.transport.requests import AuthorizedSession
+    from requests.adapters import HTTPAdapter
+
+    session = AuthorizedSession(credentials)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=LISTINGS))
+    session.configure_mtls_channel()  # puts one of its own there where it has a certificate
+    return session
 
 
 def list_page(ask: Ask, *, client: "Client") -> Page:

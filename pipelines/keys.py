@@ -55,6 +55,10 @@ def bucket_keys(list_page: Callable[[Ask], Page], folder: str) -> Iterator[list[
     Folders come before the page that follows theirs: what waits to be listed is at most a page of
     folders of each level, for each of the `LISTINGS`.
 
+    What bounds the speed: each folder costs a request at least, however few keys are in it; and the
+    pages of one folder come one after another, since a page says where the next begins. A bucket of
+    one flat folder is thus listed by one request at a time, of `PAGE` keys.
+
     Args:
         list_page: Asks the store; may be called by several threads.
         folder: "bucket" or "bucket/prefix".

@@ -16,6 +16,7 @@ from pipelines.decoding import Decode
 from pipelines.features import ReadFeatures, size_in_words
 from pipelines.labeller import LoadModel
 from pipelines.plan import Plan
+from pipelines.same_folder import marked
 from pipelines.storage import open_buckets
 from pipelines.tracking.store import redacted
 
@@ -124,20 +125,21 @@ def spread(
         "run_id": run["run_id"],
     }
     done_before = len(plan.manifest) - plan.num_images
-    progress = cluster.label_on_cluster(
-        plan.todo,
-        pool,
-        load_model=load_model or share_weights(plan.model),
-        classes=config.classes,
-        rejection=plan.rejection,
-        min_confidence=config.min_confidence,
-        batch_size=config.batch_size,
-        decode=first_step(plan),
-        commit=Commit(plan.output, config.classes, stamp, config.keep_features),
-        observe=lambda progress: tracked.metrics(
-            progress.metrics(), step=done_before + progress.done
-        ),
-    )
+    with marked(plan.output) as marker:
+        progress = cluster.label_on_cluster(
+            plan.todo,
+            pool,
+            load_model=load_model or share_weights(plan.model),
+            classes=config.classes,
+            rejection=plan.rejection,
+            min_confidence=config.min_confidence,
+            batch_size=config.batch_size,
+            decode=first_step(plan),
+            commit=Commit(plan.output, config.classes, stamp, config.keep_features, marker),
+            observe=lambda progress: tracked.metrics(
+                progress.metrics(), step=done_before + progress.done
+            ),
+        )
     seconds = progress.seconds
     return run | {
         "seconds": round(run["seconds"] + seconds, 3),
@@ -154,6 +156,7 @@ def first_step(plan: Plan) -> Decode | ReadFeatures:
         plan.sizes.long_side,
         plan.config.decode_seconds,
         open_buckets(plan.manifest["image_uri"]),
+        plan.around,
     )
 
 

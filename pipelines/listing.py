@@ -18,7 +18,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
-from pipelines.storage import Location, locate
+from pipelines.storage import BUCKET, Location, locate
 from pipelines.walking import CHUNK
 
 IMAGE_ENDINGS = (
@@ -32,6 +32,9 @@ INPUT_NAME = rf"(?i)(?:^|/)(?:[^/.]+|[^/]*\.(?:{'|'.join(IMAGE_ENDINGS)}))$"
 """Matches a name that ends like an image's, or has no ending."""
 
 LIST_ENDINGS = ("parquet", "csv", "jsonl", "ndjson")
+
+LINE = 2**20
+"""Bytes of a line of a list, at most."""
 
 URIS = pa.large_string()
 
@@ -140,19 +143,30 @@ def is_utf8(path: str) -> bool:
 
 
 def listed_uris(place: Location, column: str) -> Iterator[pa.Array]:
-    """Yield the URIs in a column of a list, absolute."""
+    """Yield the URIs in a column of a list, absolute.
+
+    Raises:
+        ValueError: The list cannot be read; or it names nothing but what no job can read.
+    """
     try:
         uris = read_column(place, column)
     except pa.ArrowInvalid as error:
         raise ValueError(f"the list {place.uri!r} cannot be read: {error}") from error
-    row = 0
+    row, known = 0, False
     for chunk in pa.table({"uri": uris}).to_batches(max_chunksize=CHUNK):
         texts = chunk["uri"].to_pylist()
         for uri in texts:
             if not isinstance(uri, str) or not uri:
                 raise ValueError(f"row {row} of the list {place.uri!r} has no URI: {uri!r}")
             row += 1
-        yield pa.array(absolute(texts, place), URIS)
+        found = pa.array(absolute(texts, place), URIS)
+        known = known or pc.any(pc.match_substring_regex(found, f"^(?:/|{BUCKET})")).as_py()
+        yield found
+    if row and not known:
+        raise ValueError(
+            f"no URI in the list {place.uri!r} is a path, file://, s3://bucket/... or "
+            f"gs://bucket/...; the first is {uris[0].as_py()!r}"
+        )
 
 
 def read_column(place: Location, column: str) -> pa.ChunkedArray:
@@ -163,13 +177,39 @@ def read_column(place: Location, column: str) -> pa.ChunkedArray:
             content = pq.ParquetFile(file)
             check_column(place, column, content.schema_arrow.names)
             return content.read(columns=[column])[column]
-        table = pyarrow.csv.read_csv(file) if kind == "csv" else pyarrow.json.read_json(file)
-        check_column(place, column, table.column_names)
-        return table[column]
+        if kind == "csv":
+            check_column(place, column, pyarrow.csv.read_csv(first_line(file)).column_names)
+            return pyarrow.csv.read_csv(file, convert_options=csv_column(column))[column]
+        found = pyarrow.json.read_json(file, parse_options=json_column(column))[column]
+        if found.null_count == len(found):
+            check_column(place, column, pyarrow.json.read_json(first_line(file)).column_names)
+        return found
+
+
+def first_line(file: pa.NativeFile) -> pa.BufferReader:
+    """Return the first line of a file that is not empty, and let the file begin again."""
+    file.seek(0)
+    lines = file.read(LINE).splitlines()
+    file.seek(0)
+    return pa.BufferReader(next(filter(None, lines), b"") + b"\n")
+
+
+def csv_column(column: str) -> pyarrow.csv.ConvertOptions:
+    """Return what reads one column as it is written: 0001 is no number, 2024-01-01 no date."""
+    return pyarrow.csv.ConvertOptions(include_columns=[column], column_types={column: URIS})
+
+
+def json_column(column: str) -> pyarrow.json.ParseOptions:
+    """Return what reads one column, of null where there is none."""
+    return pyarrow.json.ParseOptions(
+        explicit_schema=pa.schema([(column, URIS)]), unexpected_field_behavior="ignore"
+    )
 
 
 def check_column(place: Location, column: str, names: list[str]) -> None:
-    """Require that a list has a column."""
+    """Require that a list has a column, once."""
+    if names.count(column) > 1:
+        raise ValueError(f"the list {place.uri!r} has {names.count(column)} columns {column!r}")
     if column not in names:
         raise ValueError(
             f"the list {place.uri!r} has no column {column!r}; it has {', '.join(map(repr, names))}"

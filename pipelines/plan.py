@@ -11,6 +11,7 @@ import sed
 from pipelines import outputs, shards
 from pipelines.access import check_readable
 from pipelines.classes import vocabulary_id
+from pipelines.faults import Surroundings, check_seen, surroundings
 from pipelines.features import open_features
 from pipelines.listing import list_images, open_images
 from pipelines.outputs import Identity
@@ -118,6 +119,9 @@ class Plan:
     manifest: pa.Table
     """`rows.MANIFEST`: every input of this output, those of earlier starts included."""
 
+    around: Surroundings
+    """What a worker that cannot read an image has to know."""
+
     todo: pa.Table
     """`rows.SHARD`: what is not written yet."""
 
@@ -186,6 +190,7 @@ def make_plan(config: LabelConfig, *, checkpoint: str | None = None) -> Plan:
         model=config.model if config.model == "nano" else str(weights.absolute()),
         skipped=skipped,
         manifest=manifest,
+        around=Surroundings() if kept else surroundings(manifest["image_uri"]),
         todo=shards.remaining(manifest, done),
         earlier=earlier,
     )
@@ -251,6 +256,7 @@ def list_inputs(
     listing = list_images(
         config.images or source.uri, column=config.images_column, limit=config.limit, without=output
     )
+    check_seen(listing.image_uris)
     check_readable(listing.image_uris, open_buckets(listing.image_uris))
     manifest = shards.extend(old, listing.image_uris)
     return (manifest if config.limit is None else manifest[: config.limit]), listing.skipped

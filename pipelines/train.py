@@ -13,6 +13,7 @@ from ray.train.torch import TorchTrainer
 from pipelines.checkpoints import Saved, Store
 from pipelines.crew import Crew
 from pipelines.failures import EndOnOwnErrors
+from pipelines.same_folder import marked
 from pipelines.storage import Location
 from pipelines.trainee import model_file
 from pipelines.worker import Setup, train_on_worker
@@ -55,7 +56,8 @@ def train(setup: Setup, crew: Crew) -> Trained:
     first_step = newest.step if newest else 0
     if first_step < setup.config.max_steps:
         logger.info("Training from step %d to %d", first_step, setup.config.max_steps)
-        fit(setup, crew)
+        with marked(setup.output) as marker:
+            fit(replace(setup, marker=marker), crew)
         newest = store.newest()
     assert newest is not None, "the last step of a training always writes a checkpoint"
     best = store.best()
@@ -81,9 +83,7 @@ def fit(setup: Setup, crew: Crew) -> None:
     # Ray Train keeps nothing of its own that is needed later: checkpoints are ours.
     ledger = setup.output.at("ray")
     name = f"start-{time.time_ns()}"
-    marker = ledger.at(f"{name}.marker")
-    marker.write(b"")
-    setup = replace(setup, threads=max(1, cpus // crew.most), marker=marker)
+    setup = replace(setup, threads=max(1, cpus // crew.most))
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={"setup": setup},

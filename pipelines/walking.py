@@ -3,7 +3,8 @@
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from pyarrow.fs import FileSystem, LocalFileSystem
@@ -15,6 +16,9 @@ from pipelines.keys import Ask, Page, bucket_keys
 CHUNK = 65_536
 """Paths that are Python strings at a time."""
 
+SECONDS_BETWEEN_LINES = 10.0
+"""Of the log, while a folder is listed."""
+
 Ancestors = frozenset[tuple[int, int]]
 """Device and number of every folder on the way to a folder."""
 
@@ -24,7 +28,8 @@ logger = logging.getLogger(__name__)
 def walk(fs: FileSystem, folder: str) -> Iterator[list[str]]:
     """Yield the paths of all files below a folder, in no order, up to `CHUNK` together.
 
-    Of a local folder nothing more is in memory, and of a bucket some pages of its keys.
+    Of a local folder nothing more is in memory, and of a bucket some pages of its keys. Every
+    `SECONDS_BETWEEN_LINES` the log says how many were found.
 
     Raises:
         OSError: It cannot be listed.
@@ -33,8 +38,19 @@ def walk(fs: FileSystem, folder: str) -> Iterator[list[str]]:
         paths = local_files(folder)
     else:
         paths = itertools.chain.from_iterable(bucket_keys(page_lister(fs), folder))
+    paths = counted(paths, folder)
     while chunk := list(itertools.islice(paths, CHUNK)):
         yield chunk
+
+
+def counted(paths: Iterable[str], folder: str) -> Iterator[str]:
+    """Yield paths; say from time to time how many there are by then."""
+    said = time.monotonic()
+    for count, path in enumerate(paths, 1):
+        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            logger.info("Listing %s: %d files so far", folder, count)
+            said = time.monotonic()
+        yield path
 
 
 def page_lister(fs: FileSystem) -> Callable[[Ask], Page]:

@@ -19,6 +19,7 @@ from pipelines.ingest import Ingest
 from pipelines.journal import Journal, Tracker, journal
 from pipelines.objective import Batch, Objective
 from pipelines.recipe import TrainConfig
+from pipelines.same_folder import check_same_folder
 from pipelines.storage import Location
 from pipelines.train_step import train_step
 from pipelines.trainee import Trainee
@@ -73,7 +74,8 @@ class Setup:
 def train_on_worker(arguments: dict[str, Any]) -> None:
     """Train from the newest checkpoint, or from the start, to the end."""
     setup: Setup = arguments["setup"]
-    check_output(setup)
+    # Another folder would hold no checkpoint, and the training start again from nothing.
+    check_same_folder(setup.output, setup.marker)
     torch.set_num_threads(min(setup.threads, os.cpu_count() or 1))
     rank = ray.train.get_context().get_world_rank()
     trainee = build(setup)
@@ -86,21 +88,6 @@ def train_on_worker(arguments: dict[str, Any]) -> None:
             loop.run(first_step)
         finally:
             loop.close()
-
-
-def check_output(setup: Setup) -> None:
-    """Require that this worker sees the output, wherever it runs.
-
-    Otherwise it would find no checkpoint, and start again from nothing.
-
-    Raises:
-        ValueError: It does not.
-    """
-    if setup.marker is not None and not setup.marker.exists():
-        raise ValueError(
-            f"the output {setup.output.uri} is not the same folder on every node of the cluster: "
-            "choose a bucket (s3://...) or a disk that all of them share"
-        )
 
 
 def build(setup: Setup) -> Trainee:

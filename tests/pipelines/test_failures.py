@@ -8,10 +8,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import UserCallback
 
 from pipelines.failures import EndOnOwnErrors
-from pipelines.storage import locate
 from pipelines.train_step import LossNotFiniteError
-from pipelines.worker import Setup, check_output
-from tests.training import make_config
 
 NEIGHBOUR = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer")
 
@@ -52,12 +49,3 @@ def test_a_loss_that_is_not_finite_travels_to_the_driver():
     error = LossNotFiniteError(3, float("inf"), ["photo 1", "photo 2"])
     found = pickle.loads(pickle.dumps(error))
     assert (str(found), found.step, found.ids) == (str(error), error.step, error.ids)
-
-
-def test_a_worker_that_does_not_see_the_output_of_the_driver_refuses_to_start(tmp_path):
-    output = locate(str(tmp_path))
-    setup = Setup(config=make_config(), output=output, marker=output.at("ray/start.marker"))
-    with pytest.raises(ValueError, match="not the same folder on every node"):
-        check_output(setup)
-    setup.marker.write(b"")
-    check_output(setup)

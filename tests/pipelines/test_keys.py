@@ -13,7 +13,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 from botocore import UNSIGNED
+from botocore.parsers import ResponseParserError
 from google.api_core.page_iterator import HTTPIterator
+from google.auth.credentials import AnonymousCredentials
 
 from pipelines import amazon_keys, google_keys, keys
 from pipelines.buckets import bucket_filesystem
@@ -140,6 +142,54 @@ def test_listing_is_tried_again_and_what_stops_it_is_said(proxy, s3_bucket, monk
     assert proxy.count("GET", name) == seen + 2
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"AWS_PROFILE": "nope"}, r"profile \(nope\) could not be found"),
+        ({"AWS_ACCESS_KEY_ID": "testing"}, "missing: AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_keys_that_are_not_complete_are_said(s3_bucket, monkeypatch, variables, words):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    bucket_filesystem.cache_clear()
+    with pytest.raises(PermissionError, match=f"not clear who asks S3: .*{words}"):
+        amazon_keys.connect(locate(s3_bucket).fs)
+
+
+def test_an_answer_that_cannot_be_parsed_is_said():
+    class Garbled:
+        def list_objects_v2(self, **_):
+            raise ResponseParserError("no element found")
+
+    with pytest.raises(OSError, match="s3://b/in/ cannot be listed: no element found"):
+        amazon_keys.list_page(keys.Ask("b", "in/"), client=Garbled())
+
+
+def test_a_page_that_does_not_say_how_to_go_on_is_an_error():
+    class Vague:
+        def list_objects_v2(self, **_):
+            return {"Contents": [{"Key": "in/a.png"}], "IsTruncated": True}
+
+    with pytest.raises(OSError, match=r"s3://b/in/ cannot be listed: .*not the last one"):
+        list(keys.bucket_keys(partial(amazon_keys.list_page, client=Vague()), "b/in"))
+
+
+def test_an_endpoint_that_pyarrow_does_not_know_of_is_not_asked(
+    s3_server, s3_bucket, monkeypatch, tmp_path
+):
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://elsewhere:9\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert amazon_keys.connect(locate(s3_bucket).fs).meta.endpoint_url == s3_server
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")  # else Amazon is asked for it
+    bucket_filesystem.cache_clear()
+    amazon = amazon_keys.connect(locate(s3_bucket).fs).meta.endpoint_url
+    assert amazon == "https://s3.eu-west-1.amazonaws.com"
+
+
 def test_who_has_no_keys_asks_without(s3_bucket, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -172,6 +222,12 @@ def test_google_is_asked_again_and_what_stops_it_is_said(google, monkeypatch):
     google.faults = [503] * 99
     with pytest.raises(OSError, match=r"gs://photos/in/ cannot be listed: .*not now"):
         walked("gs://photos/in")
+
+
+@pytest.mark.parametrize("address", ["https://storage.googleapis.com", "http://127.0.0.1:9"])
+def test_a_connection_to_google_is_kept_for_each_listing(address):
+    pool = google_keys.make_session(AnonymousCredentials()).get_adapter(address).poolmanager
+    assert pool.connection_from_url(address).pool.maxsize == keys.LISTINGS
 
 
 def test_who_is_unknown_to_google_is_told(monkeypatch, tmp_path):

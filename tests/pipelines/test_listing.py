@@ -140,12 +140,54 @@ def test_a_list_without_the_column_or_with_an_empty_row_is_an_error(tmp_path):
     path.write_text("url,n\na.png,1\n")
     with pytest.raises(ValueError, match="no column 'image_uri'; it has 'url', 'n'"):
         listed(path)
+    path.with_suffix(".jsonl").write_text('{"url": "a.png"}\n{"n": 1}\n')
+    with pytest.raises(ValueError, match="no column 'image_uri'; it has 'url'"):
+        listed(path.with_suffix(".jsonl"))
     path.write_text("image_uri,n\na.png,1\n,2\n")
     with pytest.raises(ValueError, match="row 1 of the list"):
         listed(path)
     (tmp_path / "list.parquet").write_bytes(b"not parquet")
     with pytest.raises(ValueError, match="cannot be read"):
         listed(tmp_path / "list.parquet")
+
+
+def test_a_list_of_nothing_but_what_cannot_be_read_is_said(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("image_uri\nhttps://host/a.jpg?size=1\nftp://host/b.jpg\n")
+    with pytest.raises(
+        ValueError, match=r"no URI .* gs://.*first is 'https://host/a\.jpg\?size=1'"
+    ):
+        listed(path)
+    path.write_text("image_uri\nhttps://host/a.jpg\na.png\n")
+    assert listed(path).image_uris.to_pylist() == [f"{tmp_path}/a.png", "https://host/a.jpg"]
+
+
+NAMES = ["0001", "2024-01-01", "NA", "true"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [
+        ("csv", "image_uri,n,m,m\n" + "".join(f"{name},1,2,3\n" for name in NAMES)),
+        ("jsonl", "".join(f'{{"image_uri": "{name}", "n": [{{}}]}}\n' for name in NAMES)),
+    ],
+)
+def test_a_name_in_a_list_stays_as_it_is_written(tmp_path, ending, content):
+    (tmp_path / f"list.{ending}").write_text(content)
+    found = listed(tmp_path / f"list.{ending}").image_uris.to_pylist()
+    assert found == [f"{tmp_path}/{name}" for name in NAMES]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_column_that_is_there_twice_is_said(tmp_path, ending):
+    path = tmp_path / f"list.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table([["a"], ["b"]], names=["image_uri"] * 2), path)
+    else:
+        twice = {"csv": "image_uri,image_uri\na,b\n", "jsonl": '{"image_uri": "", "image_uri": ""}'}
+        path.write_text(twice[ending])
+    with pytest.raises(ValueError, match=r"2 columns 'image_uri'|\(/image_uri\) .*twice in row 0"):
+        listed(path)
 
 
 def test_a_bucket_is_listed_and_read(s3_bucket):
@@ -235,6 +277,15 @@ def test_a_name_that_is_not_utf_8_is_skipped_counted_and_named(folder, caplog):
 def test_a_folder_that_cannot_be_listed_is_an_error(folder):
     with pytest.raises(OSError, match="File name too long"):
         list(walk(LocalFileSystem(), str(folder / ("x" * 300))))
+
+
+def test_the_log_says_how_many_files_were_found_so_far(folder, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    assert sum(map(len, walk(LocalFileSystem(), str(folder)))) == 7
+    assert not caplog.records
+    monkeypatch.setattr("pipelines.walking.SECONDS_BETWEEN_LINES", 0)
+    assert sum(map(len, walk(LocalFileSystem(), str(folder)))) == 7
+    assert caplog.messages == [f"Listing {folder}: {count} files so far" for count in range(1, 8)]
 
 
 MILLION = 10**6

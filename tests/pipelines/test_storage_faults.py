@@ -19,6 +19,7 @@ import pytest
 from pipelines.access import check_readable
 from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.decoding import Decode
+from pipelines.faults import surroundings
 from pipelines.listing import list_images
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import PROBE, locate, open_buckets
@@ -184,7 +185,7 @@ def test_listing_and_writing_are_tried_again(proxy, photos, s3_bucket):
 @pytest.mark.parametrize("command", ["HEAD", "GET"])
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(503, "SlowDown"), (503, "ServiceUnavailable"), (500, "InternalError"), (HANG_UP, "")],
+    [(503, "SlowDown"), (503, "ServiceUnavailable"), (502, "BadGateway"), (HANG_UP, "")],
 )
 def test_an_outage_ends_the_job_instead_of_marking_images(
     proxy, photos, monkeypatch, command, status, code
@@ -196,6 +197,51 @@ def test_an_outage_ends_the_job_instead_of_marking_images(
     with pytest.raises(OSError, match="AWS Error") as outage:
         list(step(as_shard(photos)))
     assert is_outage(outage.value)
+
+
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+def test_a_store_that_fails_with_every_object_ends_the_job(proxy, photos, monkeypatch, command):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    for name in "abc":
+        proxy.fail(command, f"{name}.png", 500, "InternalError")
+    with pytest.raises(OSError, match=r"INTERNAL_FAILURE|HTTP status 500"):
+        list(decoder(photos)(as_shard(photos)))
+
+
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+@pytest.mark.parametrize("beside", ["in the shard", "elsewhere"])
+def test_one_object_with_which_the_store_fails_costs_one_row(
+    proxy, photos, monkeypatch, command, beside
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    proxy.fail(command, "b.png", 500, "InternalError")
+    step, shard = decoder(photos), photos
+    if beside == "elsewhere":
+        step, shard = replace(step, around=surroundings(pa.array(photos))), photos[1:2]
+    rows = pa.concat_tables(step(as_shard(shard))).to_pylist()
+    assert {row["image_uri"]: row["error_type"] for row in rows} == {
+        uri: "Unreadable" if uri == photos[1] else None for uri in shard
+    }
+
+
+def test_an_object_that_fails_once_is_read_again(proxy, photos, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    proxy.fail("GET", "b.png", 500, "InternalError", times=1)
+    assert decoder(photos).fetch(photos[1], photos) == PHOTO
+
+
+def test_an_object_with_which_the_store_fails_keeps_no_job_from_starting(
+    proxy, photos, s3_bucket, random_checkpoint, monkeypatch
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket_filesystem.cache_clear()
+    proxy.fail("GET", "a.png", 500, "InternalError")
+    plan = make_plan(label_config(s3_bucket, random_checkpoint))
+    assert plan.num_images == 3
+    assert plan.around.samples == photos
 
 
 @pytest.mark.parametrize(
