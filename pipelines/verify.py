@@ -3,6 +3,9 @@
 Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and in errors/.
 """
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from pipelines import outputs, rows, shards
-from pipelines.listing import list_images
+from pipelines.listing import list_images, sorted_once
+from pipelines.roll_call import RollCall, absent
 from pipelines.row_check import mask_problem, photo_problem, stamp_problem
 from pipelines.storage import Location, locate, open_buckets
 
@@ -37,7 +42,7 @@ class Output:
     place: Location
     run: dict[str, Any]
     image_uris: pa.Array
-    """Large strings, each once."""
+    """Large strings, sorted, each once."""
 
     inputs: str
     """What these are, in words."""
@@ -78,11 +83,11 @@ def open_relabelled(place: Location, run: dict[str, Any], images: str) -> Output
     """
     # Of the two names of the folder this one is absolute.
     source, earlier = outputs.open_run(run["identity"]["images"])
-    image_uris = shards.read_manifest(source)["image_uri"].combine_chunks()
+    image_uris = sorted_once(shards.read_manifest(source)["image_uri"].combine_chunks())
     listing = list_images(images, column=earlier["configuration"]["images_column"], without=place)
-    missing = set(image_uris.to_pylist()) - set(listing.image_uris.to_pylist())
+    missing = absent(image_uris, listing.image_uris)
     inputs = f"images of the run whose features were kept in {source.uri}"
-    return Output(place, run, image_uris, inputs, tuple(sorted(missing)))
+    return Output(place, run, image_uris, inputs, tuple(missing))
 
 
 def verify(output: Output, connect: Callable[[], None]) -> Verdict:
@@ -104,8 +109,8 @@ def part_names(place: Location) -> list[str]:
     return sorted({info.base_name for info in files})
 
 
-def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
-    """Yield the rows of `FOUND` of all parts, checked on the cluster."""
+def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[pa.Table]:
+    """Yield the tables of `FOUND` of all parts, checked on the cluster."""
     parts = part_names(check.output)
     if not parts:
         return
@@ -115,7 +120,8 @@ def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
     names = ray.data.from_arrow(pa.table({"part": parts}))
     names.context.enable_progress_bars = sys.stdout.isatty()
     names = names.repartition(target_num_rows_per_block=1, strict=True)
-    yield from names.map_batches(check, batch_size=1, batch_format="pyarrow").iter_rows()
+    found = names.map_batches(check, batch_size=1, batch_format="pyarrow")
+    yield from found.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 @dataclass(frozen=True)
@@ -170,24 +176,34 @@ class CheckPart:
         return photo_problem(row, data) or mask_problem(row, self.classes)
 
 
-def judge(found: Iterable[Mapping[str, Any]], output: Output) -> Verdict:
-    """Compare the rows that were found with the inputs and with run.json."""
-    verdict, times, folders = Verdict(), Counter[str](), Counter[str]()
-    for row in found:
-        if row["problem"]:
-            verdict.problems.append(f"{row['image_uri'] or row['folder']}: {row['problem']}")
-        if row["image_uri"]:
-            times[row["image_uri"]] += 1
-            folders[row["folder"]] += 1
+def judge(found: Iterable[pa.Table], output: Output) -> Verdict:
+    """Compare what was found with the inputs and with run.json.
+
+    Args:
+        found: Tables of `FOUND`; each is forgotten when the next one comes.
+        output: What should be there.
+    """
+    verdict, met, folders = Verdict(), RollCall(output.image_uris), Counter[str]()
+    for table in found:
+        verdict.problems += problems_in(table)
+        images = table.filter(pc.not_equal(table["image_uri"], ""))
+        met.meet(images["image_uri"].to_pylist())
+        folders.update(images["folder"].to_pylist())
     verdict.labelled, verdict.errors = folders[shards.LABELS], folders[shards.ERRORS]
-    verdict.problems += [f"{uri}: in {n} rows" for uri, n in sorted(times.items()) if n > 1]
-    wanted = set(output.image_uris.to_pylist())
-    missing, unknown = wanted - set(times), set(times) - wanted
-    verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in sorted(missing)]
-    verdict.problems += [f"{uri}: not among the images" for uri in sorted(unknown)]
+    verdict.problems += [f"{uri}: in {n} rows" for uri, n in met.repeated()]
+    verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in met.missing()]
+    verdict.problems += [f"{uri}: not among the images" for uri in sorted(met.unknown)]
     verdict.problems += [f"{uri}: not where the images are said to be" for uri in output.missing]
     verdict.problems += count_problems(verdict, output.run)
     return verdict
+
+
+def problems_in(found: pa.Table) -> list[str]:
+    """Return what is wrong in a table of `FOUND`, each with what it is wrong of."""
+    return [
+        f"{row['image_uri'] or row['folder']}: {row['problem']}"
+        for row in found.filter(pc.is_valid(found["problem"])).to_pylist()
+    ]
 
 
 def count_problems(verdict: Verdict, run: Mapping[str, Any]) -> list[str]:
