@@ -31,14 +31,13 @@ class SortedURIs:
 
         Most come in order: what follows the last one found is looked at first.
         """
-        place = self.next
-        if self.at(place) != uri:
+        if self.at(self.next) != uri:
             places = range(len(self.uris))
-            place = bisect_left(places, uri, key=lambda place: self.uris[place].as_py())
-        if self.at(place) != uri:
-            return None
-        self.next = place + 1
-        return place
+            self.next = bisect_left(places, uri, key=lambda place: self.uris[place].as_py())
+            if self.at(self.next) != uri:
+                return None
+        self.next += 1
+        return self.next - 1
 
 
 class RollCall:

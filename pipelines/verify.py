@@ -1,6 +1,6 @@
 """Check what `label` wrote against the images: every input once, every mask readable and right.
 
-Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and in errors/.
+Rows: a part's name -> `part_check.FOUND`, a row for each row of that part.
 """
 
 # pyarrow.compute makes its functions when it is imported.
@@ -8,22 +8,18 @@ Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and i
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem
 
-from pipelines import outputs, rows, shards
+from pipelines import outputs, shards
 from pipelines.listing import list_images, sorted_once
+from pipelines.part_check import CheckPart
 from pipelines.roll_call import RollCall, absent
-from pipelines.row_check import mask_problem, photo_problem, stamp_problem
-from pipelines.storage import Location, locate, open_buckets
-
-FOUND = pa.schema([("image_uri", pa.string()), ("folder", pa.string()), ("problem", pa.string())])
+from pipelines.storage import Location, open_buckets
 
 
 @dataclass
@@ -109,7 +105,7 @@ def part_names(place: Location) -> list[str]:
     return sorted({info.base_name for info in files})
 
 
-def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[pa.Table]:
+def spread(check: CheckPart, connect: Callable[[], None]) -> Iterator[pa.Table]:
     """Yield the tables of `FOUND` of all parts, checked on the cluster."""
     parts = part_names(check.output)
     if not parts:
@@ -122,58 +118,6 @@ def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[pa.Table
     names = names.repartition(target_num_rows_per_block=1, strict=True)
     found = names.map_batches(check, batch_size=1, batch_format="pyarrow")
     yield from found.iter_batches(batch_size=None, batch_format="pyarrow")
-
-
-@dataclass(frozen=True)
-class CheckPart:
-    """Check the files of one shard."""
-
-    output: Location
-    filesystems: Mapping[str, FileSystem]
-    stamp: Mapping[str, Any]
-    """Values that the columns `rows.STAMP` have in every row."""
-
-    classes: Sequence[str]
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row of `FOUND` for each image of each part."""
-        found = [row for name in batch["part"].to_pylist() for row in self.check(name)]
-        return pa.Table.from_pylist(found, schema=FOUND)
-
-    def check(self, part: str) -> Iterator[dict[str, Any]]:
-        """Yield what is found in the two files of a part."""
-        for folder, schema in ((shards.ERRORS, rows.ERRORS), (shards.LABELS, rows.LABELS)):
-            place = self.output.at(folder, part)
-            try:
-                table = pq.read_table(pa.BufferReader(place.read()))
-            except (OSError, pa.ArrowInvalid) as error:
-                yield {"folder": folder, "problem": f"{place.uri} cannot be read: {error}"}
-                continue
-            if not table.schema.equals(schema):
-                yield {"folder": folder, "problem": f"{place.uri} has other columns or types"}
-                continue
-            if folder == shards.LABELS and not self.has_classes(table.schema):
-                yield {"folder": folder, "problem": f"{place.uri} has other class names"}
-            for row in table.to_pylist():
-                problem = stamp_problem(row, self.stamp)
-                if problem is None and folder == shards.LABELS:
-                    problem = self.problem_of(row)
-                yield {"image_uri": row["image_uri"], "folder": folder, "problem": problem}
-
-    def has_classes(self, schema: pa.Schema) -> bool:
-        """Say whether the class names in a file are those of the run."""
-        try:
-            return rows.read_classes(schema) == self.classes
-        except ValueError:
-            return False
-
-    def problem_of(self, row: dict[str, Any]) -> str | None:
-        """Return what is wrong with a labelled image, if anything."""
-        try:
-            data = locate(row["image_uri"], self.filesystems).read()
-        except (OSError, ValueError) as error:
-            return f"the image cannot be read any more: {error}"
-        return photo_problem(row, data) or mask_problem(row, self.classes)
 
 
 def judge(found: Iterable[pa.Table], output: Output) -> Verdict:

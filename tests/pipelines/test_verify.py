@@ -11,12 +11,14 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from pipelines import masks, outputs, rows, shards
+from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.labeller import Labeller
+from pipelines.part_check import FOUND, CheckPart
 from pipelines.row_check import mask_problem, upright_size
 from pipelines.storage import locate
-from pipelines.verify import FOUND, CheckPart, Output, judge, open_output, part_names, verify
+from pipelines.verify import Output, judge, open_output, part_names, verify
 from sed import Rejection
 from tests.fakes import ColourModel, encoded, plain_image, write_photos
 from tests.proc import STATUS, kilobytes
@@ -92,6 +94,20 @@ def change(path, **columns):
 def test_a_good_output_has_no_problem(out, photos):
     found = verdict(out, photos)
     assert (found.labelled, found.errors, found.problems) == (4, 1, [])
+
+
+@pytest.mark.parametrize("gone", ["labels", "photos"])
+def test_a_store_that_does_not_answer_is_no_problem_of_the_output(out, monkeypatch, gone):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bucket_filesystem.cache_clear()
+    labels = locate("s3://dead/out" if gone == "labels" else str(out))
+    part = first_labels(out)
+    change(part, image_uri=lambda uri: f"s3://dead{uri}")
+    check = CheckPart(labels, {"s3://dead": bucket_filesystem("s3://dead")}, STAMP, CLASSES)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION") as outage:
+        list(check.check(part.name))
+    assert is_outage(outage.value)
 
 
 def swapped(segments, name):
