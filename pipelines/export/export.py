@@ -1,19 +1,19 @@
 """Turn an output of `label` into another format: what `python -m jobs.export` does.
 
-Rows: a piece's number -> `WRITTEN`. A piece that is written is not written again by a second start.
+Rows: `corpus.PIECE` -> `WRITTEN`. A piece that is written is not written again by a second start.
 """
 
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.export.corpus import Corpus, Piece
+from pipelines.export.corpus import PIECE, Corpus, Piece
 from pipelines.export.format import DONE, PARTS, Export, Sink, Tally, fragment
 from pipelines.export.plan import FORMATS, RECORD_FILE, VERSION, Plan
 from pipelines.outputs import RUNNING
@@ -51,7 +51,7 @@ def export(plan: Plan, connect: Callable[[], None], *, alone: int = ALONE) -> Re
         start_anew(plan)
     record = begin(plan)
     todo = remaining(plan)
-    write = WritePiece(plan.format, plan.corpus, plan.output, plan.pieces)
+    write = writer_of(plan)
     few = sum(piece.num_images for piece in todo) <= alone
     log_progress(in_turn(write, todo) if few else spread(write, todo, connect), todo)
     return finish(plan, record)
@@ -100,11 +100,10 @@ class WritePiece:
     format: str
     corpus: Corpus
     output: Location
-    pieces: tuple[Piece, ...]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write the pieces of these numbers; return a row of `WRITTEN` for each."""
-        images = [self.write(self.pieces[number]) for number in batch["piece"].to_pylist()]
+        """Write pieces, rows of `PIECE`; return a row of `WRITTEN` for each."""
+        images = [self.write(Piece.of_row(row)) for row in batch.to_pylist()]
         return pa.table({"images": images}, schema=WRITTEN)
 
     def write(self, piece: Piece) -> int:
@@ -114,6 +113,14 @@ class WritePiece:
         FORMATS[self.format].write(images, Sink(self.corpus, self.output, piece))
         fragment(self.output, DONE, piece).write(tally.to_json())
         return tally.images
+
+
+def writer_of(plan: Plan) -> WritePiece:
+    """Return what writes the pieces of a plan.
+
+    Each task unpickles it: it has no list of all parts, for a piece brings its own.
+    """
+    return WritePiece(plan.format, replace(plan.corpus, parts=()), plan.output)
 
 
 def in_turn(write: WritePiece, todo: Iterable[Piece]) -> Iterator[int]:
@@ -127,9 +134,9 @@ def spread(write: WritePiece, todo: list[Piece], connect: Callable[[], None]) ->
     connect()
     import ray
 
-    numbers = ray.data.from_arrow(pa.table({"piece": [piece.number for piece in todo]}))
-    numbers = numbers.repartition(target_num_rows_per_block=1, strict=True)
-    written = numbers.map_batches(write, batch_size=1, batch_format="pyarrow")
+    table = pa.Table.from_pylist([piece.to_row() for piece in todo], schema=PIECE)
+    pieces = ray.data.from_arrow(table).repartition(target_num_rows_per_block=1, strict=True)
+    written = pieces.map_batches(write, batch_size=1, batch_format="pyarrow")
     for row in written.iter_rows():
         yield row["images"]
 
