@@ -7,13 +7,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.decoding import ahead
 from pipelines.export.corpus import PIECE, Corpus, Piece
+from pipelines.export.files import READERS
 from pipelines.export.format import DONE, PARTS, Export, Sink, Tally, fragment
 from pipelines.export.plan import FORMATS, RECORD_FILE, VERSION, Plan
 from pipelines.outputs import RUNNING
@@ -153,8 +156,7 @@ def log_progress(written: Iterable[int], todo: list[Piece]) -> None:
 
 def finish(plan: Plan, record: Record) -> Record:
     """Write what is about all images, and that the export is done."""
-    places = [fragment(plan.output, DONE, piece) for piece in plan.pieces]
-    tally = reduce(Tally.plus, (Tally.from_json(place.read()) for place in places), Tally())
+    tally = tally_of(plan)
     found, expected = (tally.images, tally.segments), (record["images"], record["segments"])
     assert found == expected, f"every image once: {found} of {expected}"
     plan.writer.finish(Export(plan.corpus, plan.output, list(plan.pieces), tally))
@@ -162,3 +164,11 @@ def finish(plan: Plan, record: Record) -> Record:
     record = record | {"status": "done"}
     write_record(plan.output, record)
     return record
+
+
+def tally_of(plan: Plan) -> Tally:
+    """Return what was counted over all pieces."""
+    places = [fragment(plan.output, DONE, piece) for piece in plan.pieces]
+    with ThreadPoolExecutor(READERS) as pool:
+        tallies = ahead(pool, lambda place: Tally.from_json(place.read()), places)
+        return reduce(Tally.plus, tallies, Tally())

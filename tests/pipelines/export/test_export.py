@@ -1,3 +1,4 @@
+import io
 import json
 import pickle
 import shutil
@@ -10,10 +11,11 @@ import pytest
 from pipelines import rows, shards
 from pipelines.export import FORMATS, export, make_plan
 from pipelines.export.corpus import PIECE
-from pipelines.export.export import writer_of
-from pipelines.export.files import writing
+from pipelines.export.export import tally_of, writer_of
+from pipelines.export.files import CHUNK, SEPARATOR, append, writing
+from pipelines.export.format import fragment
 from pipelines.export.survey import look_at, read_classes
-from pipelines.storage import locate
+from pipelines.storage import Location, locate
 from tests.pipelines.export.corpora import (
     NAMES,
     export_alone,
@@ -24,6 +26,7 @@ from tests.pipelines.export.corpora import (
     tree,
     write_labels,
 )
+from tests.together import Together
 
 
 @pytest.fixture
@@ -164,6 +167,32 @@ def test_damaged_and_foreign_files_are_named(labels, tmp_path):
     place.write(b"no parquet")
     with pytest.raises(ValueError, match=r"part-00001.parquet cannot be read"):
         make_plan(labels.uri, "coco", str(tmp_path / "out"))
+
+
+def test_what_pieces_left_is_read_several_files_at_a_time(tmp_path):
+    labels = write_labels(tmp_path, per_shard=1)
+    plan = make_plan(labels.uri, "coco", str(tmp_path / "out"))
+    for piece in plan.pieces:
+        writer_of(plan).write(piece)
+    output = Location(Together(4), plan.output.path)
+    tally = tally_of(replace(plan, output=output))
+    assert (tally.images, tally.segments) == (len(NAMES), plan.corpus.num_segments)
+    stream = io.BytesIO(b"[")
+    stream.seek(1)
+    append(
+        stream, [fragment(output, "images", piece) for piece in plan.pieces], separator=SEPARATOR
+    )
+    records = json.loads(stream.getvalue() + b"]")
+    assert [record["id"] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_large_and_empty_files_are_put_together(tmp_path):
+    contents = [b"", b"x" * (CHUNK - 1) + b"yz", b"", b"end", b""]
+    for index, content in enumerate(contents):
+        (tmp_path / str(index)).write_bytes(content)
+    stream = io.BytesIO()
+    append(stream, [locate(str(tmp_path / str(index))) for index in range(5)], separator=b", ")
+    assert stream.getvalue() == contents[1] + b", end"
 
 
 def write_half(place):
