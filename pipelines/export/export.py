@@ -7,16 +7,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.decoding import ahead
 from pipelines.export.corpus import PIECE, Corpus, Piece
-from pipelines.export.files import READERS
+from pipelines.export.files import contents
 from pipelines.export.format import DONE, PARTS, Export, Sink, Tally, fragment
 from pipelines.export.plan import FORMATS, RECORD_FILE, VERSION, Plan
 from pipelines.outputs import RUNNING
@@ -168,7 +166,5 @@ def finish(plan: Plan, record: Record) -> Record:
 
 def tally_of(plan: Plan) -> Tally:
     """Return what was counted over all pieces."""
-    places = [fragment(plan.output, DONE, piece) for piece in plan.pieces]
-    with ThreadPoolExecutor(READERS) as pool:
-        tallies = ahead(pool, lambda place: Tally.from_json(place.read()), places)
-        return reduce(Tally.plus, tallies, Tally())
+    counted = contents(fragment(plan.output, DONE, piece) for piece in plan.pieces)
+    return reduce(Tally.plus, map(Tally.from_json, counted), Tally())

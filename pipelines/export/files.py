@@ -95,6 +95,12 @@ def opened(piece: Location) -> tuple[BinaryIO, bytes]:
     return source, source.read(CHUNK)
 
 
+def contents(places: Iterable[Location]) -> Iterator[bytes]:
+    """Yield the contents of small files in order; the next ones are read meanwhile."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from ahead(pool, Location.read, places)
+
+
 def write_json(
     place: Location, head: Mapping[str, Any], lists: Mapping[str, list[Location]]
 ) -> None:
