@@ -43,6 +43,7 @@ def export(plan: Plan, connect: Callable[[], None], *, alone: int = ALONE) -> Re
     if plan.is_done:
         assert plan.earlier is not None, "what is done has a record"
         logger.info("Nothing is left to do in %s", plan.output.uri)
+        plan.output.at(PARTS).remove()  # the earlier start may have been stopped before it did
         return plan.earlier
     if not plan.corpus.is_complete:
         logger.warning(
@@ -158,9 +159,10 @@ def finish(plan: Plan, record: Record) -> Record:
     found, expected = (tally.images, tally.segments), (record["images"], record["segments"])
     assert found == expected, f"every image once: {found} of {expected}"
     plan.writer.finish(Export(plan.corpus, plan.output, list(plan.pieces), tally))
-    plan.output.at(PARTS).remove()
     record = record | {"status": "done"}
     write_record(plan.output, record)
+    # Last: of parts that are half gone no second start could put the export together.
+    plan.output.at(PARTS).remove()
     return record
 
 
