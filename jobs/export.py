@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs import session
+from jobs.interrupt import interruptible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,14 @@ class Args(session.SessionArgs):
 
 def main(args: Args) -> None:
     """Check, export, say where it is."""
-    with session.checking_input():
+    with interruptible("nothing was started"), session.checking_input():
         from pipelines.export import make_plan
 
         plan = make_plan(args.labels, args.format, args.output)
-    from pipelines.export import export
+    with interruptible("the same command continues where this one stopped"):
+        from pipelines.export import export
 
-    result = export(plan, connect=session.connect)
+        result = export(plan, connect=session.connect)
     session.say(
         f"{result['images']} images, {result['segments']} segments as {args.format}: "
         f"{result['output']}"

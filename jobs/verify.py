@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jobs import session
+from jobs.interrupt import interruptible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,15 @@ class Args(session.SessionArgs):
 
 def main(args: Args) -> None:
     """Check, list what is wrong."""
-    with session.checking_input():
+    with interruptible("nothing was started"), session.checking_input():
         from pipelines.verify import open_output
 
         output = open_output(args.labels, args.images)
-    from pipelines.verify import verify
-
     session.say(f"Checked against the {len(output.image_uris)} {output.inputs}")
-    verdict = verify(output, connect=session.connect)
+    with interruptible("the check did not finish; the same command begins it again"):
+        from pipelines.verify import verify
+
+        verdict = verify(output, connect=session.connect)
     for problem in verdict.problems:
         session.say(problem)
     session.say(

@@ -1,24 +1,25 @@
 """Check what `label` wrote against the images: every input once, every mask readable and right.
 
-Rows: a part's name -> `FOUND`, a row for each row of that part in labels/ and in errors/.
+Rows: a part's name -> `part_check.FOUND`, a row for each row of that part.
 """
+
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem
+import pyarrow.compute as pc
 
-from pipelines import outputs, rows, shards
-from pipelines.listing import list_images
-from pipelines.row_check import mask_problem, photo_problem, stamp_problem
-from pipelines.storage import Location, locate, open_buckets
-
-FOUND = pa.schema([("image_uri", pa.string()), ("folder", pa.string()), ("problem", pa.string())])
+from pipelines import outputs, shards
+from pipelines.listing import list_images, sorted_once
+from pipelines.part_check import CheckPart
+from pipelines.roll_call import RollCall, absent
+from pipelines.storage import Location, open_buckets
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Output:
     place: Location
     run: dict[str, Any]
     image_uris: pa.Array
-    """Large strings, each once."""
+    """Large strings, sorted, each once."""
 
     inputs: str
     """What these are, in words."""
@@ -78,11 +79,11 @@ def open_relabelled(place: Location, run: dict[str, Any], images: str) -> Output
     """
     # Of the two names of the folder this one is absolute.
     source, earlier = outputs.open_run(run["identity"]["images"])
-    image_uris = shards.read_manifest(source)["image_uri"].combine_chunks()
+    image_uris = sorted_once(shards.read_manifest(source)["image_uri"].combine_chunks())
     listing = list_images(images, column=earlier["configuration"]["images_column"], without=place)
-    missing = set(image_uris.to_pylist()) - set(listing.image_uris.to_pylist())
+    missing = absent(image_uris, listing.image_uris)
     inputs = f"images of the run whose features were kept in {source.uri}"
-    return Output(place, run, image_uris, inputs, tuple(sorted(missing)))
+    return Output(place, run, image_uris, inputs, tuple(missing))
 
 
 def verify(output: Output, connect: Callable[[], None]) -> Verdict:
@@ -104,8 +105,8 @@ def part_names(place: Location) -> list[str]:
     return sorted({info.base_name for info in files})
 
 
-def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
-    """Yield the rows of `FOUND` of all parts, checked on the cluster."""
+def spread(check: CheckPart, connect: Callable[[], None]) -> Iterator[pa.Table]:
+    """Yield the tables of `FOUND` of all parts, checked on the cluster."""
     parts = part_names(check.output)
     if not parts:
         return
@@ -115,79 +116,38 @@ def spread(check: "CheckPart", connect: Callable[[], None]) -> Iterator[Any]:
     names = ray.data.from_arrow(pa.table({"part": parts}))
     names.context.enable_progress_bars = sys.stdout.isatty()
     names = names.repartition(target_num_rows_per_block=1, strict=True)
-    yield from names.map_batches(check, batch_size=1, batch_format="pyarrow").iter_rows()
+    found = names.map_batches(check, batch_size=1, batch_format="pyarrow")
+    yield from found.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-@dataclass(frozen=True)
-class CheckPart:
-    """Check the files of one shard."""
+def judge(found: Iterable[pa.Table], output: Output) -> Verdict:
+    """Compare what was found with the inputs and with run.json.
 
-    output: Location
-    filesystems: Mapping[str, FileSystem]
-    stamp: Mapping[str, Any]
-    """Values that the columns `rows.STAMP` have in every row."""
-
-    classes: Sequence[str]
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row of `FOUND` for each image of each part."""
-        found = [row for name in batch["part"].to_pylist() for row in self.check(name)]
-        return pa.Table.from_pylist(found, schema=FOUND)
-
-    def check(self, part: str) -> Iterator[dict[str, Any]]:
-        """Yield what is found in the two files of a part."""
-        for folder, schema in ((shards.ERRORS, rows.ERRORS), (shards.LABELS, rows.LABELS)):
-            place = self.output.at(folder, part)
-            try:
-                table = pq.read_table(pa.BufferReader(place.read()))
-            except (OSError, pa.ArrowInvalid) as error:
-                yield {"folder": folder, "problem": f"{place.uri} cannot be read: {error}"}
-                continue
-            if not table.schema.equals(schema):
-                yield {"folder": folder, "problem": f"{place.uri} has other columns or types"}
-                continue
-            if folder == shards.LABELS and not self.has_classes(table.schema):
-                yield {"folder": folder, "problem": f"{place.uri} has other class names"}
-            for row in table.to_pylist():
-                problem = stamp_problem(row, self.stamp)
-                if problem is None and folder == shards.LABELS:
-                    problem = self.problem_of(row)
-                yield {"image_uri": row["image_uri"], "folder": folder, "problem": problem}
-
-    def has_classes(self, schema: pa.Schema) -> bool:
-        """Say whether the class names in a file are those of the run."""
-        try:
-            return rows.read_classes(schema) == self.classes
-        except ValueError:
-            return False
-
-    def problem_of(self, row: dict[str, Any]) -> str | None:
-        """Return what is wrong with a labelled image, if anything."""
-        try:
-            data = locate(row["image_uri"], self.filesystems).read()
-        except (OSError, ValueError) as error:
-            return f"the image cannot be read any more: {error}"
-        return photo_problem(row, data) or mask_problem(row, self.classes)
-
-
-def judge(found: Iterable[Mapping[str, Any]], output: Output) -> Verdict:
-    """Compare the rows that were found with the inputs and with run.json."""
-    verdict, times, folders = Verdict(), Counter[str](), Counter[str]()
-    for row in found:
-        if row["problem"]:
-            verdict.problems.append(f"{row['image_uri'] or row['folder']}: {row['problem']}")
-        if row["image_uri"]:
-            times[row["image_uri"]] += 1
-            folders[row["folder"]] += 1
+    Args:
+        found: Tables of `FOUND`; each is forgotten when the next one comes.
+        output: What should be there.
+    """
+    verdict, met, folders = Verdict(), RollCall(output.image_uris), Counter[str]()
+    for table in found:
+        verdict.problems += problems_in(table)
+        images = table.filter(pc.not_equal(table["image_uri"], ""))
+        met.meet(images["image_uri"].to_pylist())
+        folders.update(images["folder"].to_pylist())
     verdict.labelled, verdict.errors = folders[shards.LABELS], folders[shards.ERRORS]
-    verdict.problems += [f"{uri}: in {n} rows" for uri, n in sorted(times.items()) if n > 1]
-    wanted = set(output.image_uris.to_pylist())
-    missing, unknown = wanted - set(times), set(times) - wanted
-    verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in sorted(missing)]
-    verdict.problems += [f"{uri}: not among the images" for uri in sorted(unknown)]
+    verdict.problems += [f"{uri}: in {n} rows" for uri, n in met.repeated()]
+    verdict.problems += [f"{uri}: neither in labels/ nor in errors/" for uri in met.missing()]
+    verdict.problems += [f"{uri}: not among the images" for uri in sorted(met.unknown)]
     verdict.problems += [f"{uri}: not where the images are said to be" for uri in output.missing]
     verdict.problems += count_problems(verdict, output.run)
     return verdict
+
+
+def problems_in(found: pa.Table) -> list[str]:
+    """Return what is wrong in a table of `FOUND`, each with what it is wrong of."""
+    return [
+        f"{row['image_uri'] or row['folder']}: {row['problem']}"
+        for row in found.filter(pc.is_valid(found["problem"])).to_pylist()
+    ]
 
 
 def count_problems(verdict: Verdict, run: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ Shapes: H W pixels, N classes.
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,18 @@ from pipelines import outputs, shards
 from pipelines.export import names
 from pipelines.masks import IGNORE_8_BIT, ignore_value
 from pipelines.storage import Location
+
+PART = pa.struct(
+    [
+        ("name", pa.string()),
+        ("num_images", pa.int64()),
+        ("num_segments", pa.int64()),
+        ("first_image", pa.int64()),
+        ("first_segment", pa.int64()),
+    ]
+)
+PIECE = pa.schema([("number", pa.int64()), ("parts", pa.list_(PART))])
+"""A piece on its way to a worker."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,15 @@ class Piece:
         """Images in it."""
         return sum(part.num_images for part in self.parts)
 
+    def to_row(self) -> dict[str, Any]:
+        """Return it as a row of `PIECE`."""
+        return asdict(self)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "Piece":
+        """Read what `to_row` made."""
+        return cls(row["number"], tuple(Part(**part) for part in row["parts"]))
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -64,7 +85,7 @@ class Corpus:
     """Digests of names that several images would have."""
 
     parts: tuple[Part, ...]
-    """Files of labels/ that hold an image, by name."""
+    """Files of labels/ that hold an image, by name; a worker does without."""
 
     @property
     def num_images(self) -> int:

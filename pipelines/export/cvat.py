@@ -4,20 +4,26 @@ Shapes: H W pixels, N colours.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 
 from pipelines.export.colours import VOC_SIZE, hexadecimal, voc_colours
 from pipelines.export.corpus import Corpus, LabelledImage
-from pipelines.export.files import Lines, append, writing
+from pipelines.export.files import Lines, append, contents, writing
 from pipelines.export.format import Export, Format, Sink
-from pipelines.export.names import without
+from pipelines.export.names import marked, without
 from pipelines.masks import to_png
+from pipelines.storage import Location
+
+logger = logging.getLogger(__name__)
 
 MAX_CLASSES = VOC_SIZE - 1
 LABEL_MAP = "labelmap.txt"
 LABELS = "labels.json"
 LIST = "ImageSets/Segmentation/default.txt"
 FOLDERS = ("SegmentationClass", "SegmentationObject")
+COMMENT = "#"
+"""Lines of the list that begin so are skipped."""
 
 
 class CVAT(Format):
@@ -40,13 +46,16 @@ class CVAT(Format):
     def write(self, images: Iterable[LabelledImage], sink: Sink) -> None:
         """Write the colour masks, and the list of their names."""
         colours_N3 = voc_colours()
-        with sink.fragment("list") as stream:
-            lines = Lines(stream)
+        with sink.fragment("list") as list_file, sink.fragment("renamed") as renamed_file:
+            lines, renamed = Lines(list_file), Lines(renamed_file)
             for image in images:
+                name = mask_name(image)
                 png = to_png(colours_N3[image.numbered_from_one()])
                 for folder in FOLDERS:
-                    sink.file(f"{folder}/{image.name}.png", png)
-                lines.add(image.name)
+                    sink.file(f"{folder}/{name}.png", png)
+                lines.add(name)
+                if name != image.name:
+                    renamed.add(f"{image.name} is {name}")
 
     def finish(self, export: Export) -> None:
         """Write the label map, the labels, and the list of images."""
@@ -66,6 +75,30 @@ class CVAT(Format):
         export.file(LABELS, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
         with writing(export.output.at(LIST)) as stream:
             append(stream, export.fragments("list"))
+        say_renamed(export.fragments("renamed"))
+
+
+def mask_name(image: LabelledImage) -> str:
+    """Return the name of an image; a line of the list that begins with # would be a comment."""
+    if not image.name.startswith(COMMENT):
+        return image.name
+    return marked("_" + image.name[1:], image.uri)
+
+
+def say_renamed(places: Iterable[Location]) -> None:
+    """Say how many images have another name than elsewhere, and the first of them."""
+    count, first = 0, ""
+    for content in contents(places):
+        lines = content.decode().split("\n")[:-1]
+        count += len(lines)
+        first = first or "".join(lines[:1])
+    if count:
+        logger.warning(
+            "CVAT skips names that begin with #: %d images have another one, which their photos "
+            "need in CVAT too; %s",
+            count,
+            first,
+        )
 
 
 def label_names(classes: Sequence[str]) -> list[str]:

@@ -1,19 +1,20 @@
 """Turn an output of `label` into another format: what `python -m jobs.export` does.
 
-Rows: a piece's number -> `WRITTEN`. A piece that is written is not written again by a second start.
+Rows: `corpus.PIECE` -> `WRITTEN`. A piece that is written is not written again by a second start.
 """
 
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.export.corpus import Corpus, Piece
+from pipelines.export.corpus import PIECE, Corpus, Piece
+from pipelines.export.files import contents
 from pipelines.export.format import DONE, PARTS, Export, Sink, Tally, fragment
 from pipelines.export.plan import FORMATS, RECORD_FILE, VERSION, Plan
 from pipelines.outputs import RUNNING
@@ -42,6 +43,7 @@ def export(plan: Plan, connect: Callable[[], None], *, alone: int = ALONE) -> Re
     if plan.is_done:
         assert plan.earlier is not None, "what is done has a record"
         logger.info("Nothing is left to do in %s", plan.output.uri)
+        plan.output.at(PARTS).remove()  # the earlier start may have been stopped before it did
         return plan.earlier
     if not plan.corpus.is_complete:
         logger.warning(
@@ -51,7 +53,7 @@ def export(plan: Plan, connect: Callable[[], None], *, alone: int = ALONE) -> Re
         start_anew(plan)
     record = begin(plan)
     todo = remaining(plan)
-    write = WritePiece(plan.format, plan.corpus, plan.output, plan.pieces)
+    write = writer_of(plan)
     few = sum(piece.num_images for piece in todo) <= alone
     log_progress(in_turn(write, todo) if few else spread(write, todo, connect), todo)
     return finish(plan, record)
@@ -100,11 +102,10 @@ class WritePiece:
     format: str
     corpus: Corpus
     output: Location
-    pieces: tuple[Piece, ...]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write the pieces of these numbers; return a row of `WRITTEN` for each."""
-        images = [self.write(self.pieces[number]) for number in batch["piece"].to_pylist()]
+        """Write pieces, rows of `PIECE`; return a row of `WRITTEN` for each."""
+        images = [self.write(Piece.of_row(row)) for row in batch.to_pylist()]
         return pa.table({"images": images}, schema=WRITTEN)
 
     def write(self, piece: Piece) -> int:
@@ -114,6 +115,14 @@ class WritePiece:
         FORMATS[self.format].write(images, Sink(self.corpus, self.output, piece))
         fragment(self.output, DONE, piece).write(tally.to_json())
         return tally.images
+
+
+def writer_of(plan: Plan) -> WritePiece:
+    """Return what writes the pieces of a plan.
+
+    Each task unpickles it: it has no list of all parts, for a piece brings its own.
+    """
+    return WritePiece(plan.format, replace(plan.corpus, parts=()), plan.output)
 
 
 def in_turn(write: WritePiece, todo: Iterable[Piece]) -> Iterator[int]:
@@ -127,9 +136,9 @@ def spread(write: WritePiece, todo: list[Piece], connect: Callable[[], None]) ->
     connect()
     import ray
 
-    numbers = ray.data.from_arrow(pa.table({"piece": [piece.number for piece in todo]}))
-    numbers = numbers.repartition(target_num_rows_per_block=1, strict=True)
-    written = numbers.map_batches(write, batch_size=1, batch_format="pyarrow")
+    table = pa.Table.from_pylist([piece.to_row() for piece in todo], schema=PIECE)
+    pieces = ray.data.from_arrow(table).repartition(target_num_rows_per_block=1, strict=True)
+    written = pieces.map_batches(write, batch_size=1, batch_format="pyarrow")
     for row in written.iter_rows():
         yield row["images"]
 
@@ -146,12 +155,18 @@ def log_progress(written: Iterable[int], todo: list[Piece]) -> None:
 
 def finish(plan: Plan, record: Record) -> Record:
     """Write what is about all images, and that the export is done."""
-    places = [fragment(plan.output, DONE, piece) for piece in plan.pieces]
-    tally = reduce(Tally.plus, (Tally.from_json(place.read()) for place in places), Tally())
+    tally = tally_of(plan)
     found, expected = (tally.images, tally.segments), (record["images"], record["segments"])
     assert found == expected, f"every image once: {found} of {expected}"
     plan.writer.finish(Export(plan.corpus, plan.output, list(plan.pieces), tally))
-    plan.output.at(PARTS).remove()
     record = record | {"status": "done"}
     write_record(plan.output, record)
+    # Last: of parts that are half gone no second start could put the export together.
+    plan.output.at(PARTS).remove()
     return record
+
+
+def tally_of(plan: Plan) -> Tally:
+    """Return what was counted over all pieces."""
+    counted = contents(fragment(plan.output, DONE, piece) for piece in plan.pieces)
+    return reduce(Tally.plus, map(Tally.from_json, counted), Tally())

@@ -5,17 +5,22 @@ import posixpath
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from pyarrow.fs import FileType, LocalFileSystem
 
+from pipelines.decoding import ahead
 from pipelines.storage import Location
 
 SEPARATOR = b",\n"
 """Between two records of a JSON list."""
 
 CHUNK = 1 << 20
+
+READERS = 16
+"""Files that are opened at the same time."""
 
 
 @contextmanager
@@ -70,16 +75,30 @@ class Lines:
 
 
 def append(stream: BinaryIO, pieces: Iterable[Location], *, separator: bytes = b"") -> None:
-    """Copy files to the end of a stream, one after the other; empty ones leave no separator."""
-    first = True
-    for piece in pieces:
-        if not piece.info().size:
-            continue
-        if not first:
-            stream.write(separator)
-        first = False
-        with piece.fs.open_input_stream(piece.path, compression=None) as source:
-            shutil.copyfileobj(source, stream, CHUNK)
+    """Copy files to the end of a stream, one after the other; empty ones leave no separator.
+
+    While one is copied the next ones are opened, and their first bytes read: all of most.
+    """
+    between = b""
+    with ThreadPoolExecutor(READERS) as pool:
+        for source, begin in ahead(pool, opened, pieces):
+            with source:
+                if begin:
+                    stream.write(between + begin)
+                    shutil.copyfileobj(source, stream, CHUNK)
+                    between = separator
+
+
+def opened(piece: Location) -> tuple[BinaryIO, bytes]:
+    """Open a file; return the stream and its first bytes, none of an empty one."""
+    source = cast(BinaryIO, piece.fs.open_input_stream(piece.path, compression=None))
+    return source, source.read(CHUNK)
+
+
+def contents(places: Iterable[Location]) -> Iterator[bytes]:
+    """Yield the contents of small files in order; the next ones are read meanwhile."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from ahead(pool, Location.read, places)
 
 
 def write_json(

@@ -80,9 +80,13 @@ def find_twins(digests: Iterable[np.ndarray]) -> frozenset[int]:
 def unique_name(uri: str, root: str, twins: frozenset[int]) -> str:
     """Return the name of an image; images that would share one get a mark of their URI each."""
     name = stem(uri, root)
-    if digest(name) not in twins:
-        return name
-    return f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    return marked(name, uri) if digest(name) in twins else name
+
+
+def marked(name: str, uri: str) -> str:
+    """Return a name that no image with another URI has; one that is marked stays."""
+    mark = "-" + hashlib.sha256(uri.encode()).hexdigest()[:12]
+    return name if name.endswith(mark) else name + mark
 
 
 def one_line(name: str) -> str:

@@ -3,8 +3,9 @@
 Only the columns of names and categories are read, several files at a time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +30,10 @@ class Look:
     """What was seen of one file of labels/."""
 
     place: Location
-    classes: list[str]
+
+    has_classes: bool
+    """Whether its class names are those of the first file; the names would take 11 kB a file."""
+
     num_images: int
     num_segments: int
 
@@ -56,7 +60,9 @@ def survey(labels: Location, run: Mapping[str, Any]) -> Corpus:
     files = shards.parts(labels, shards.LABELS)
     places = [labels.at(shards.LABELS, info.base_name) for info in files]
     guess = run["identity"]["images"].rstrip("/")
-    looks = in_parallel(partial(look_at, root=guess), places)
+    classes = read_classes(places[0]) if places else []
+    look = partial(look_at, classes=classes)
+    looks = in_parallel(partial(look, root=guess), places)
     if not any(look.num_images for look in looks):
         raise ValueError(f"{labels.uri} holds no labelled image yet")
     check_vocabulary(looks)
@@ -64,11 +70,11 @@ def survey(labels: Location, run: Mapping[str, Any]) -> Corpus:
     if root == guess or root.startswith(guess + "/"):
         root = guess
     else:
-        looks = in_parallel(partial(look_at, root=root), places)
+        looks = in_parallel(partial(look, root=root), places)
     return Corpus(
         labels=labels,
         run=run,
-        classes=tuple(looks[0].classes),
+        classes=tuple(classes),
         root=root,
         twins=names.find_twins(look.digests for look in looks),
         parts=number(looks),
@@ -81,23 +87,36 @@ def in_parallel(look: partial[Look], places: Sequence[Location]) -> list[Look]:
         return list(pool.map(look, places))
 
 
-def look_at(place: Location, *, root: str) -> Look:
-    """Read names and categories of a file of labels/.
+def read_classes(place: Location) -> list[str]:
+    """Return the class names of a file of labels/.
 
     Raises:
         ValueError: It is damaged, or no file of `label`.
     """
-    try:
+    with naming(place), place.fs.open_input_file(place.path) as file:
+        return rows.read_classes(pq.read_schema(file))
+
+
+def look_at(place: Location, *, root: str, classes: Sequence[str]) -> Look:
+    """Read names and categories of a file of labels/.
+
+    Args:
+        place: The file.
+        root: Folder that the names of images are relative to.
+        classes: Class names of the first file.
+
+    Raises:
+        ValueError: It is damaged, or no file of `label`.
+    """
+    with naming(place):
         with place.fs.open_input_file(place.path) as file:
             parquet = pq.ParquetFile(file)
             table = parquet.read(["image_uri", CATEGORIES])
-        classes = rows.read_classes(parquet.schema_arrow)
+        has_classes = rows.read_classes(parquet.schema_arrow) == classes
         uris, segments = table["image_uri"].to_pylist(), table["segments"]
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ValueError(f"{place.uri} cannot be read: {error}") from error
     return Look(
         place=place,
-        classes=classes,
+        has_classes=has_classes,
         num_images=len(uris),
         num_segments=sum(len(chunk.flatten()) for chunk in segments.chunks),
         folder=names.common_folder({uri.rpartition("/")[0] for uri in uris}),
@@ -105,10 +124,19 @@ def look_at(place: Location, *, root: str) -> Look:
     )
 
 
+@contextmanager
+def naming(place: Location) -> Iterator[None]:
+    """Name the file that the enclosed code cannot read."""
+    try:
+        yield
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise ValueError(f"{place.uri} cannot be read: {error}") from error
+
+
 def check_vocabulary(looks: Sequence[Look]) -> None:
     """Require that all files have the same class names."""
     for look in looks:
-        if look.classes != looks[0].classes:
+        if not look.has_classes:
             raise ValueError(f"{look.place.uri} has other classes than {looks[0].place.uri}")
 
 

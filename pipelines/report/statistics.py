@@ -274,11 +274,14 @@ def read_labels(
 def read_errors(output: Location) -> ErrorStatistics:
     """Count all rows of errors/ and list the first."""
     statistics = ErrorStatistics()
-    for file in (info.path for info in parts(output, ERRORS)):
-        for batch in batches(output, file, ["image_uri", "error_type", "message"]):
-            statistics.kinds.update(batch["error_type"].to_pylist())
-            wanted = MAX_ERRORS - len(statistics.listed)
-            statistics.listed += batch.slice(0, wanted).to_pylist()
+    columns = ["image_uri", "error_type", "message"]
+    files = [info.path for info in parts(output, ERRORS)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for found in ahead(pool, lambda file: list(batches(output, file, columns)), files):
+            for batch in found:
+                statistics.kinds.update(batch["error_type"].to_pylist())
+                wanted = MAX_ERRORS - len(statistics.listed)
+                statistics.listed += batch.slice(0, wanted).to_pylist()
     return statistics
 
 
@@ -300,9 +303,11 @@ def read_rows(
 def batches(
     output: Location, file: str, columns: list[str], size: int = 4096
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the columns of one file."""
+    """Yield the columns of one file; where its footer says that it has no rows, nothing is read."""
     with output.fs.open_input_file(file) as source:
-        yield from pq.ParquetFile(source).iter_batches(batch_size=size, columns=columns)
+        content = pq.ParquetFile(source)
+        if content.metadata.num_rows:
+            yield from content.iter_batches(batch_size=size, columns=columns)
 
 
 def numbers(array: pa.Array) -> np.ndarray:

@@ -5,7 +5,9 @@ import pytest
 
 from jobs import export
 from pipelines.export import FORMATS
-from tests.pipelines.export.corpora import NAMES, many, write_labels
+from pipelines.export.export import WritePiece
+from pipelines.storage import Location
+from tests.pipelines.export.corpora import NAMES, many, tree, write_labels
 
 
 def args(tmp_path, kind="coco", **options):
@@ -65,3 +67,45 @@ def test_a_full_output_is_refused(tmp_path, capsys):
         export.main(args(tmp_path))
     assert stopped.value.code == 2
     assert "is not empty: use another --output" in capsys.readouterr().err
+
+
+def stop_after_a_piece(monkeypatch):
+    write = WritePiece.write
+
+    def once(self, piece):
+        write(self, piece)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WritePiece, "write", once)
+
+
+def stop_while_parts_are_removed(monkeypatch):
+    remove = Location.remove
+
+    def half(self):
+        if not self.at("images").exists():
+            return remove(self)
+        remove(self.at("images"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Location, "remove", half)
+
+
+@pytest.mark.parametrize("stop", [stop_after_a_piece, stop_while_parts_are_removed])
+def test_ctrl_c_ends_in_one_line_and_the_same_command_continues(
+    tmp_path, capsys, monkeypatch, stop
+):
+    write_labels(tmp_path)
+    export.main(args(tmp_path, output=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        stop(patch)
+        with pytest.raises(SystemExit) as stopped:
+            export.main(args(tmp_path))
+    assert stopped.value.code == 130
+    said = "Interrupted: the same command continues where this one stopped."
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    export.main(args(tmp_path))
+    one, two = tree(tmp_path / "whole"), tree(tmp_path / "out")
+    assert json.loads(two.pop("export.json"))["status"] == "done"
+    del one["export.json"]
+    assert one == two

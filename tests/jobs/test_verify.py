@@ -22,8 +22,9 @@ def test_a_place_without_labels_is_wrong_input(tmp_path, capsys):
     assert "there is no output of label at" in capsys.readouterr().err
 
 
-def test_what_is_missing_is_listed_and_the_status_is_1(tmp_path, capsys):
-    names = write_photos(tmp_path / "photos", 2)
+@pytest.fixture
+def names(tmp_path):
+    """The photos of an output that holds no label of them."""
     run = {
         "status": "done",
         "counts": {"inputs": 2, "labelled": 2, "errors": 0},
@@ -33,6 +34,22 @@ def test_what_is_missing_is_listed_and_the_status_is_1(tmp_path, capsys):
         "configuration": {"images_column": "image_uri", "limit": None},
     }
     outputs.write_run(locate(str(tmp_path / "out")), run)
+    return write_photos(tmp_path / "photos", 2)
+
+
+def test_ctrl_c_ends_in_one_line(tmp_path, names, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.verify.judge", stop)
+    with pytest.raises(SystemExit) as stopped:
+        verify.main(args(tmp_path))
+    assert stopped.value.code == 130
+    said = "Interrupted: the check did not finish; the same command begins it again."
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+def test_what_is_missing_is_listed_and_the_status_is_1(tmp_path, names, capsys):
     with pytest.raises(SystemExit) as stopped:
         verify.main(args(tmp_path))
     assert stopped.value.code == 1

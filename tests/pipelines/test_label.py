@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from pipelines.labeller import Labeller, use_threads
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
 from sed.upsample import label_map
-from tests.fakes import ColourModel, write_photos
+from tests.fakes import ColourModel, plain_image, write_photos
 from tests.pipelines import test_storage_faults
 
 proxy = test_storage_faults.proxy
@@ -343,6 +344,7 @@ STAMP = {"vocabulary_id": "v", "model_id": "m", "rejection": "none", "run_id": "
 
 def test_a_commit_writes_the_contract_s_columns(photos, tmp_path):
     (photos / "empty.png").write_bytes(b"")
+    plain_image("red").save(photos / "photo00.png")
     table = make_labeller()(decoded(photos, ["photo00.png", "empty.png"]))
     output = locate(str(tmp_path / "out"))
     done = Commit(output, CLASSES, STAMP)(table)
@@ -354,6 +356,11 @@ def test_a_commit_writes_the_contract_s_columns(photos, tmp_path):
         *("vocabulary_id", "model_id", "rejection", "run_id"),
         *("mean_margin", "mean_entropy", "rivals"),  # beyond the contract's, and so after them
     ]
+    won, lost = 1 / (1 + math.exp(-4)), 1 / (1 + math.exp(4 / 3))  # red's scores in every pixel
+    shares = np.array([won, lost, lost]) / (won + 2 * lost)
+    assert labels["mean_margin"].to_pylist() == pytest.approx([won - lost], abs=1e-4)
+    entropy = -(shares * np.log(shares)).sum()
+    assert labels["mean_entropy"].to_pylist() == pytest.approx([entropy], abs=1e-4)
     assert json.loads(labels.schema.metadata[b"classes"]) == CLASSES
     assert rows.read_classes(labels.schema) == CLASSES
     features = json.loads(labels.schema.metadata[b"huggingface"])["info"]["features"]
@@ -540,6 +547,8 @@ def test_a_store_that_goes_away_ends_the_job_and_the_next_start_completes_it(
 def test_nothing_is_labelled_where_only_the_end_was_missing(photos, tmp_path, random_checkpoint):
     """A job that was killed after its last shard has a report to write, and no image to label."""
     out = tmp_path / "out"
+    (photos / "photo02.png").unlink()
+    (photos / "photo01.png").unlink()  # and with these two all that is blue
     job = Job(photos, out, random_checkpoint, tmp_path)
     plan = job.plan()
     make = make_labeller()
@@ -553,7 +562,8 @@ def test_nothing_is_labelled_where_only_the_end_was_missing(photos, tmp_path, ra
     shards.write_manifest(plan.output, plan.manifest)
     run = job.run(connect=refuse)
     assert run["status"] == "done"
-    assert run["counts"]["labelled"] == 4
+    assert run["counts"]["labelled"] == 2
+    assert json.loads((out / "run.json").read_text())["collapsed_classes"] == ["blue"]
     assert (out / "report/index.html").exists()
 
 

@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines import scenes
+from pipelines import scenes, shards
 from pipelines.report import make_panels, panels, pictures, spotlights, summarise, write_report
 from pipelines.report.page import candidate_bars, share
 from pipelines.report.panels import Share
 from pipelines.report.statistics import Lowest, read_errors, read_labels
 from pipelines.report.statistics import read_rows as statistics_rows
-from pipelines.rows import FILE
-from pipelines.storage import locate
+from pipelines.rows import ERRORS, FILE, LABELS
+from pipelines.storage import Location, locate
 from tests.pipelines.labelled_scenes import RUN, open_mask, read_rows, write_output
 from tests.proc import STATUS, kilobytes
+from tests.together import Together
 
 CLASSES = scenes.vocabulary()
 
@@ -274,6 +275,21 @@ def test_many_errors_are_counted_and_some_are_listed(tmp_path):
     assert statistics.total == 300
     assert len(statistics.listed) == 200
     assert "the first 200 are listed" in read_page(output).text
+
+
+def test_errors_are_read_several_files_at_a_time_and_listed_in_their_order(tmp_path):
+    output = locate(str(tmp_path))
+    none = LABELS.empty_table()
+    for shard in range(16):
+        uris = [f"{shard:02d}-{index}.png" for index in range(40 if shard % 2 else 0)]
+        failed = [{"image_uri": uri, "error_type": "NotFound", "message": ""} for uri in uris]
+        shards.write_shard(output, shard, none, pa.Table.from_pylist(failed, schema=ERRORS))
+    statistics = read_errors(Location(Together(4), output.path))
+    assert statistics.kinds == {"NotFound": 320}
+    listed = [error["image_uri"] for error in statistics.listed]
+    assert listed == [
+        f"{shard:02d}-{index}.png" for shard in (1, 3, 5, 7, 9) for index in range(40)
+    ]
 
 
 def test_more_classes_than_eight_bits_hold_are_shown(tmp_path):

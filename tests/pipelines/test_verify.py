@@ -1,4 +1,6 @@
+import multiprocessing
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,17 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from pipelines import masks, outputs, rows, shards
+from pipelines.buckets import bucket_filesystem, is_outage
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
 from pipelines.labeller import Labeller
+from pipelines.part_check import FOUND, CheckPart
 from pipelines.row_check import mask_problem, upright_size
 from pipelines.storage import locate
-from pipelines.verify import CheckPart, judge, open_output, part_names, verify
+from pipelines.verify import Output, judge, open_output, part_names, verify
 from sed import Rejection
 from tests.fakes import ColourModel, encoded, plain_image, write_photos
+from tests.proc import STATUS, kilobytes
 
 CLASSES = ["red", "green", "blue"]
 SMALL = encoded(plain_image(0, 9, 9).convert("L"))
@@ -75,7 +80,7 @@ def verdict(out, photos):
     output = open_output(str(out), str(photos))
     parts = pa.table({"part": part_names(output.place)})
     check = CheckPart(output.place, {}, output.stamp, output.run["classes"])
-    return judge(check(parts).to_pylist(), output)
+    return judge([check(parts)], output)
 
 
 def change(path, **columns):
@@ -89,6 +94,20 @@ def change(path, **columns):
 def test_a_good_output_has_no_problem(out, photos):
     found = verdict(out, photos)
     assert (found.labelled, found.errors, found.problems) == (4, 1, [])
+
+
+@pytest.mark.parametrize("gone", ["labels", "photos"])
+def test_a_store_that_does_not_answer_is_no_problem_of_the_output(out, monkeypatch, gone):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bucket_filesystem.cache_clear()
+    labels = locate("s3://dead/out" if gone == "labels" else str(out))
+    part = first_labels(out)
+    change(part, image_uri=lambda uri: f"s3://dead{uri}")
+    check = CheckPart(labels, {"s3://dead": bucket_filesystem("s3://dead")}, STAMP, CLASSES)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION") as outage:
+        list(check.check(part.name))
+    assert is_outage(outage.value)
 
 
 def swapped(segments, name):
@@ -250,6 +269,57 @@ def test_the_size_of_a_photo_is_that_of_the_upright_one():
     exif[0x0112] = 6
     for kind in ("JPEG", "PNG", "TIFF"):
         assert upright_size(encoded(plain_image("red", 40, 30), kind, exif=exif)) == (30, 40)
+
+
+MILLION = 10**6
+
+
+def uri_of(index):
+    return f"/corpus/camera-{index // 1000:04d}/2024-01-01/photo-{index:09d}.jpg"
+
+
+def uris_of(count):
+    folders = (range(first, min(first + 1000, count)) for first in range(0, count, 1000))
+    return pa.concat_arrays(pa.array(map(uri_of, one), pa.large_string()) for one in folders)
+
+
+def found_in(uris):
+    """What is found in each part, as they end; the second image is lost, the third there twice."""
+    folder, problem = pa.array(["labels"] * 64), pa.nulls(64, pa.string())
+    num_parts = len(uris) // 64
+    for part in range(num_parts):
+        there = uris.slice(64 * (7 * part % num_parts), 64).cast(pa.string())
+        if part == 0:
+            there = there.take([0, 2, *range(2, 64)])
+        yield pa.table([there, folder, problem], schema=FOUND)
+
+
+def memory_of_judging():
+    """Compare a million images with what was found; return the verdict and the bytes at the peak.
+
+    To be called in a process of its own.
+    """
+    compare(uris_of(64))
+    before = kilobytes("VmRSS")
+    return compare(uris_of(MILLION)), 1024 * (kilobytes("VmHWM") - before)
+
+
+def compare(uris):
+    counts = {"inputs": len(uris), "labelled": len(uris), "errors": 0}
+    output = Output(locate("/out"), run_of("/corpus", counts), uris, "images")
+    return judge(found_in(uris), output)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says")
+def test_a_million_images_are_compared_in_the_memory_of_their_uris():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        found, peak = process.submit(memory_of_judging).result()
+    assert found.problems == [
+        f"{uri_of(2)}: in 2 rows",
+        f"{uri_of(1)}: neither in labels/ nor in errors/",
+    ]
+    # URIs of 60 bytes, twice while they are put together; sets of Python strings take 300 more.
+    assert peak < 220 * 2**20
 
 
 @pytest.mark.ray

@@ -1,14 +1,21 @@
+import io
 import json
+import pickle
 import shutil
+from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines import rows, shards
 from pipelines.export import FORMATS, export, make_plan
-from pipelines.export.export import WritePiece
-from pipelines.export.files import writing
-from pipelines.storage import locate
+from pipelines.export.corpus import PIECE
+from pipelines.export.export import tally_of, writer_of
+from pipelines.export.files import CHUNK, SEPARATOR, append, writing
+from pipelines.export.format import fragment
+from pipelines.export.survey import look_at, read_classes
+from pipelines.storage import Location, locate
 from tests.pipelines.export.corpora import (
     NAMES,
     export_alone,
@@ -19,6 +26,7 @@ from tests.pipelines.export.corpora import (
     tree,
     write_labels,
 )
+from tests.together import Together
 
 
 @pytest.fixture
@@ -45,7 +53,8 @@ def test_an_export_that_was_killed_goes_on(labels, tmp_path, kind):
     plan = make_plan(labels.uri, kind, str(tmp_path / "out"))
     begun = read_json(whole, "export.json") | {"status": "running", "output": plan.output.uri}
     plan.output.at("export.json").write(json.dumps(begun).encode())
-    WritePiece(kind, plan.corpus, plan.output, plan.pieces).write(plan.pieces[0])
+    first = pa.Table.from_pylist([plan.pieces[0].to_row()], schema=PIECE)
+    assert writer_of(plan)(first)["images"].to_pylist() == [plan.pieces[0].num_images]
     written = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*part-00000*")}
     export_alone(labels, kind, tmp_path / "out")
     still = {path: path.stat().st_ino for path in written if path.exists()}
@@ -53,6 +62,24 @@ def test_an_export_that_was_killed_goes_on(labels, tmp_path, kind):
     one, two = tree(whole), tree(tmp_path / "out")
     assert one.keys() == two.keys()
     assert all(one[name] == two[name] for name in one if name != "export.json")
+
+
+def test_what_a_task_unpickles_does_not_grow_with_the_corpus(labels, tmp_path):
+    plan = make_plan(labels.uri, "coco", str(tmp_path / "out"))
+    many_parts = replace(plan.corpus, parts=100 * plan.corpus.parts)
+    large = replace(plan, corpus=many_parts, pieces=100 * plan.pieces)
+    assert len(pickle.dumps(writer_of(large))) == len(pickle.dumps(writer_of(plan)))
+
+
+def test_what_was_seen_of_a_file_does_not_hold_its_class_names(tmp_path):
+    sizes = []
+    for count in (4, 250):
+        labels = write_labels(tmp_path / str(count), classes=many(count))
+        place = labels.at(shards.LABELS, "part-00000.parquet")
+        look = look_at(place, root="", classes=read_classes(place))
+        assert look.has_classes
+        sizes.append(len(pickle.dumps(replace(look, place=labels))))
+    assert sizes[0] - 20 < sizes[1] < sizes[0] + 20
 
 
 def test_the_same_export_again_does_nothing(labels, tmp_path):
@@ -140,6 +167,32 @@ def test_damaged_and_foreign_files_are_named(labels, tmp_path):
     place.write(b"no parquet")
     with pytest.raises(ValueError, match=r"part-00001.parquet cannot be read"):
         make_plan(labels.uri, "coco", str(tmp_path / "out"))
+
+
+def test_what_pieces_left_is_read_several_files_at_a_time(tmp_path):
+    labels = write_labels(tmp_path, per_shard=1)
+    plan = make_plan(labels.uri, "coco", str(tmp_path / "out"))
+    for piece in plan.pieces:
+        writer_of(plan).write(piece)
+    output = Location(Together(4), plan.output.path)
+    tally = tally_of(replace(plan, output=output))
+    assert (tally.images, tally.segments) == (len(NAMES), plan.corpus.num_segments)
+    stream = io.BytesIO(b"[")
+    stream.seek(1)
+    append(
+        stream, [fragment(output, "images", piece) for piece in plan.pieces], separator=SEPARATOR
+    )
+    records = json.loads(stream.getvalue() + b"]")
+    assert [record["id"] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_large_and_empty_files_are_put_together(tmp_path):
+    contents = [b"", b"x" * (CHUNK - 1) + b"yz", b"", b"end", b""]
+    for index, content in enumerate(contents):
+        (tmp_path / str(index)).write_bytes(content)
+    stream = io.BytesIO()
+    append(stream, [locate(str(tmp_path / str(index))) for index in range(5)], separator=b", ")
+    assert stream.getvalue() == contents[1] + b", end"
 
 
 def write_half(place):
