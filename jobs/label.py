@@ -1,12 +1,11 @@
 """Label images: python -m jobs.label --images URI --output URI --classes NAME ..."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from jobs import session
+from jobs.interrupt import interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +82,6 @@ def main(args: Args) -> None:
     result = summary(run, resumed=plan.earlier is not None)
     describe(result, nothing_left=plan.is_done)
     session.finish(result, as_json=args.json)
-
-
-@contextmanager
-def interruptible(consequence: str) -> Iterator[None]:
-    """Let Ctrl-C end the program with one line and the status of an interrupted one."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        session.say(f"Interrupted: {consequence}.")
-        raise SystemExit(130) from None
 
 
 def check(args: Args) -> tuple[str, Any]:

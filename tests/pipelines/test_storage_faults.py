@@ -326,8 +326,9 @@ def test_a_bucket_of_which_one_object_can_be_read_is_labelled(proxy, photos):
         check_readable(uris, open_buckets(uris))
 
 
-def test_a_store_that_does_not_know_who_asks_is_said_before_the_job(proxy, photos):
-    proxy.fail("GET", "a.png", 400, "ExpiredToken")
+def test_a_store_that_does_not_know_who_asks_is_said_before_the_job(proxy, photos, s3_bucket):
+    for key in ("a.png", s3_bucket[5:]):  # an answer to the first may come without its body
+        proxy.fail("GET", key, 400, "ExpiredToken")
     with pytest.raises(OSError, match="ExpiredToken"):
         check_readable(pa.array(photos), open_buckets(pa.array(photos)))
 
