@@ -69,6 +69,8 @@ class CheckPart:
             place = locate(row["image_uri"], self.filesystems)
         except ValueError as error:  # a scheme that is not known here
             return f"the image cannot be read any more: {error}"
+        except KeyError:  # it has no filesystem
+            return "the image is in another bucket than all that should be there"
         try:
             data = place.read()
         except (OSError, ValueError) as error:

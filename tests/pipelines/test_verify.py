@@ -146,6 +146,16 @@ def test_unknown_images_are_found(out, photos):
     assert any("cannot be read any more" in problem for problem in found)
 
 
+def test_an_image_in_a_bucket_that_no_input_is_in_is_found(out, photos):
+    change(first_labels(out), image_uri=lambda uri: f"s3://another{uri}")
+    assert problems(out, photos) == [
+        f"s3://another{photos}/photo00.png: the image is in another bucket than all that should be "
+        "there",
+        f"{photos}/photo00.png: neither in labels/ nor in errors/",
+        f"s3://another{photos}/photo00.png: not among the images",
+    ]
+
+
 def test_images_that_changed_are_found(out, photos):
     (photos / "photo01.png").write_bytes(encoded(plain_image("red")))
     assert problems(out, photos) == [
