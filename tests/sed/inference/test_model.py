@@ -58,6 +58,37 @@ def test_the_scores_are_the_same_and_the_kept_classes_exactly(plain, fast, image
         torch.testing.assert_close(found.logits_KHW, expected.logits_KHW, **CLOSE)
 
 
+class Survivors:
+    """Keep the first few classes of each image at one level, as many as it is told in turn."""
+
+    def __init__(self, counts, level):
+        self.counts, self.level = iter(counts), level
+
+    def acts_at(self, level):
+        return level == self.level
+
+    def keep(self, logits_NHW, level):
+        return torch.arange(len(logits_NHW)) < next(self.counts)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("counts", [(0,), (0, 0), (0, 3)])
+def test_images_of_which_no_class_survives_have_no_logits(plain, fast, images, counts, level):
+    text_NPD = plain.embed_classes(CLASSES)
+    expected, found = (
+        model.score(
+            images[: len(counts)],
+            text_NPD,
+            Rejection((Survivors(counts, level), *Rejection.parse("topk:6+prob:0").policies)),
+        )
+        for model in (plain, fast)
+    )
+    for one, other, count in zip(expected, found, counts, strict=True):
+        assert one.candidates_K.tolist() == other.candidates_K.tolist() == list(range(count))
+        assert other.logits_KHW.shape == one.logits_KHW.shape == (count, 64, 64)
+        torch.testing.assert_close(other.logits_KHW, one.logits_KHW, **CLOSE)
+
+
 def test_a_small_cache_changes_nothing(fast, images, monkeypatch):
     text_NPD = fast.embed_classes(CLASSES)
     expected = fast(images, text_NPD)
