@@ -12,6 +12,7 @@ from sed.inference.parts import cut
 from sed.inference.text import Beginnings
 from sed.model import SED
 from sed.rejection import Rejection
+from tests.sed.policies import Survivors, Watched
 
 CLASSES = ["red ball", "grass", "blue sky", "house, home", "tree", "traffic light at night"]
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -56,19 +57,6 @@ def test_the_scores_are_the_same_and_the_kept_classes_exactly(plain, fast, image
     ):
         assert torch.equal(found.candidates_K, expected.candidates_K)
         torch.testing.assert_close(found.logits_KHW, expected.logits_KHW, **CLOSE)
-
-
-class Survivors:
-    """Keep the first few classes of each image at one level, as many as it is told in turn."""
-
-    def __init__(self, counts, level):
-        self.counts, self.level = iter(counts), level
-
-    def acts_at(self, level):
-        return level == self.level
-
-    def keep(self, logits_NHW, level):
-        return torch.arange(len(logits_NHW)) < next(self.counts)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
@@ -181,6 +169,20 @@ def test_autocast_is_near_as_on_a_gpu(plain, fast, images, monkeypatch):
     assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
     kept = fast.score(images, text_NPD, Rejection.parse("fixed:3+topk:1"))
     assert all(0 < len(one.candidates_K) <= 3 for one in kept)
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_the_first_rejection_is_in_float32_under_autocast(form, request, images, monkeypatch):
+    monkeypatch.setattr(kernels, "FUSED", False)
+    model = request.getfixturevalue(form)
+    features, text_NPD = model.encode(images), model.embed_classes(CLASSES)
+    exact, half = Watched(), Watched()
+    model.decode(features, text_NPD, Rejection((exact,)))
+    monkeypatch.setattr(type(model), "autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    model.decode(features, text_NPD, Rejection((half,)))
+    for image in range(2):
+        assert torch.equal(half.logits[0][image], exact.logits[0][image])
+        assert not torch.equal(half.logits[1][image], exact.logits[1][image])
 
 
 def cut_as_on_a_gpu(counts, elements_each, _, **options):
