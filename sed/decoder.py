@@ -8,6 +8,7 @@ P prompts, H W cells.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,7 +183,7 @@ class Decoder(nn.Module):
         x, cost = cost_MCHW, scores_MPHW
         for level, image_BGHW in enumerate(guidance):
             if rejection.acts_at(level):
-                with record_function("sed: rejection"):
+                with record_function("sed: rejection"), in_float32(x.device, level == 0):
                     logits_MHW = self.head(level, x)
                     keeps = [rejection.keep(one, level) for one in logits_MHW.split(pairs.counts)]
                     pairs, kept_K = pairs.select(keeps)
@@ -252,3 +253,8 @@ class Decoder(nn.Module):
         cells = 4 * x_MCHW.shape[-1] * x_MCHW.shape[-2]
         grown, guide = map_chunks(part_of, len(x_MCHW), chunk_length(widest * cells, x_MCHW.device))
         return grown, guide
+
+
+def in_float32(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
+    """Turn autocast off where wanted: for the first rejection, which drops the most."""
+    return torch.autocast(device.type, enabled=False) if wanted else nullcontext()

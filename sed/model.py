@@ -16,7 +16,7 @@ from torch.autograd.profiler import record_function
 from sed.chunks import chunk_length, map_chunks
 from sed.config import SEDConfig
 from sed.cost_map import CostMap, cosine_scores
-from sed.decoder import Decoder, Pairs
+from sed.decoder import Decoder, Pairs, in_float32
 from sed.embeddings import EmbeddingCache
 from sed.encoder import ImageEncoder, build_towers
 from sed.features import Essence, Features
@@ -168,7 +168,7 @@ class SED(nn.Module):
         self, essence: Essence, text_NPD: Tensor, pairs: Pairs, rejection: Rejection
     ) -> tuple[Tensor, Pairs]:
         """Return logits_MHW of the pairs that survive the rejection, and these pairs."""
-        with record_function("sed: cost map"):
+        with record_function("sed: cost map"), in_float32(self.device, rejection.acts_at(0)):
             scores_MPHW, cost_MCHW = self.embed_costs(essence, text_NPD, pairs)
         return self.decoder(cost_MCHW, scores_MPHW, essence.guidance, pairs, rejection)
 

@@ -84,6 +84,8 @@ class Threshold:
 
     def keep(self, logits_NHW: "Tensor", level: int) -> "Tensor":
         """Keep classes over the threshold; the best class of an image always stays."""
+        if not len(logits_NHW):
+            return logits_NHW.new_ones(0).bool()
         best_N = logits_NHW.flatten(1).amax(dim=1).float()
         probability = self.probabilities[level % len(self.probabilities)]
         return (best_N.sigmoid() >= probability) | (best_N == best_N.max())

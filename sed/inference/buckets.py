@@ -13,12 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sed.chunks import CUDA_ELEMENTS
 from sed.inference.decoder import FastDecoder
 from sed.inference.parts import bucket_size
 from sed.model import SED
 
-PROGRAMS = 64
-"""Of one function: 20 sizes up to 1024 classes, at three levels."""
+
+def num_programs(elements_each: int) -> int:
+    """Return the most programs that a decoder makes of one function.
+
+    At each of three levels one for each size up to the most pairs that a GPU takes at once; twice,
+    because the last of the locations that the attention over the classes takes may be fewer.
+
+    Args:
+        elements_each: What one pair adds to the smallest intermediate that is cut into parts.
+    """
+    most, size, sizes = CUDA_ELEMENTS // elements_each, 1, 1
+    while size < most:
+        size, sizes = bucket_size(size + 1), sizes + 1
+    return 3 * 2 * sizes
 
 
 def fill(x_MX: Tensor, size: int) -> Tensor:
@@ -69,16 +82,26 @@ class BucketedClasses:
         return found_LNC.clone() if self.copies else found_LNC
 
 
-def compile_model(model: SED, *, graphs: bool = False) -> None:
+def compile_model(model: SED, *, graphs: bool = False, **options: Any) -> None:  # noqa: ANN401
     """Compile the encoder of a model, and the decoder of one for inference.
 
     Args:
         model: It is changed.
         graphs: Record the decoder's programs as CUDA graphs; the encoder is compiled without.
+        options: Of `torch.compile`.
     """
-    model.image_encoder.compile()
+    model.image_encoder.compile(**options)
     if isinstance(model.decoder, FastDecoder):
-        compile_decoder(model.decoder, graphs=graphs)
+        cells = (model.config.image_size // 32) ** 2
+        allow_programs(num_programs(cells * model.config.hidden_dim))
+        compile_decoder(model.decoder, graphs=graphs, **options)
+
+
+def allow_programs(count: int) -> None:
+    """Let torch make as many programs of one function; of more it would make none, silently."""
+    config: Any = torch._dynamo.config
+    config.recompile_limit = max(count, config.recompile_limit)
+    config.accumulated_recompile_limit = max(count, config.accumulated_recompile_limit)
 
 
 def compile_decoder(decoder: FastDecoder, *, graphs: bool = False, **options: Any) -> None:  # noqa: ANN401
@@ -91,7 +114,6 @@ def compile_decoder(decoder: FastDecoder, *, graphs: bool = False, **options: An
     """
     if graphs:
         options["mode"] = "reduce-overhead"
-    torch._dynamo.config.recompile_limit = max(PROGRAMS, torch._dynamo.config.recompile_limit)
     for level in range(3):
         block: Any = decoder.block(level)
         block.grow, block.space.forward = (

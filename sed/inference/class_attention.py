@@ -51,6 +51,8 @@ class FastClassAttention(nn.Module):
         elements = CPU_ELEMENTS if x_MHWC.device.type == "cpu" else CUDA_ELEMENTS
         for x_NLC in x_MHWC.flatten(1, 2).split(list(counts)):
             num_classes, num_locations, dim = x_NLC.shape
+            if not num_classes:
+                continue  # no program for an image of which nothing survived
             length = max(1, elements // (4 * bucket_size(num_classes) * dim))
             for part in slices(num_locations, length):
                 x_LNC = x_NLC[:, part].transpose(0, 1).contiguous()

@@ -170,6 +170,8 @@ class FastDecoder(nn.Module):
                     keeps = [rejection.keep(one, level + 1) for one in split]
                     pairs, kept_K = pairs.select(keeps)
                     scores_MHWP, x = scores_MHWP[kept_K], x[kept_K]
+                if not len(x):
+                    return no_logits(guidance), pairs
                 with record_function(NAMES[level + 1]):
                     x = self.mix_space(level + 1, x, pairs)
         return x, pairs
@@ -247,6 +249,12 @@ class FastDecoder(nn.Module):
         block = self.blocks[level]
         assert isinstance(block, FastBlock), "blocks holds nothing else"
         return block
+
+
+def no_logits(guidance: Sequence[Tensor]) -> Tensor:
+    """Return logits_MHW at stride 4 of no pair: nothing of a batch survived a rejection."""
+    finest_BGHW = guidance[-1]
+    return finest_BGHW.new_empty(0, *finest_BGHW.shape[2:])
 
 
 def fast_space(plain: SpatialMix) -> SpatialBlock:

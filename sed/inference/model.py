@@ -14,7 +14,7 @@ from sed.decoder import Pairs
 from sed.embeddings import EmbeddingCache
 from sed.features import Essence, Features
 from sed.inference.cost_map import Comparison, FirstHead
-from sed.inference.decoder import FastDecoder
+from sed.inference.decoder import FastDecoder, no_logits
 from sed.inference.encoder import FastImageEncoder
 from sed.inference.precision import compute_in
 from sed.inference.text import FastTextEncoder
@@ -70,6 +70,8 @@ class FastSED(SED):
                 logits_MHW = comparison.each(pairs, self.first_head)
                 keeps = [rejection.keep(one, 0) for one in logits_MHW.split(pairs.counts)]
                 pairs, _ = pairs.select(keeps)
+            if not len(pairs.class_M):
+                return no_logits(essence.guidance), pairs
         with record_function("sed: cost map"):
             scores_MHWP = comparison.scores(pairs)
         return self.decoder(scores_MHWP, essence.guidance, pairs, rejection)

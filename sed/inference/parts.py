@@ -36,16 +36,22 @@ def cut(
 ) -> Iterator[Part]:
     """Cut the pairs of a batch: a GPU takes as many as it can, a CPU never two images at once.
 
+    For steps in which no pair sees another. The attention over the classes is none of them: it
+    needs all classes of an image, so it goes image by image and cuts the locations instead.
+
     Args:
         counts: Pairs of each image.
         elements_each: What one pair adds to the largest intermediate.
         device: Where they are.
-        mixed: Whether a GPU may take pairs of several images together.
+        mixed: Whether a GPU may take pairs of several images together: then in the fewest parts
+            that fit, all about as long, and so of one shape once they are filled up.
     """
     budget = CPU_ELEMENTS if device.type == "cpu" else CUDA_ELEMENTS
     length = max(1, budget // max(1, elements_each))
-    if mixed and device.type != "cpu" and sum(counts) <= length:
-        yield Part(slice(0, sum(counts)), None)
+    if mixed and device.type != "cpu":
+        total = sum(counts)
+        parts = max(1, -(-total // length))
+        yield from (Part(pairs, None) for pairs in slices(total, max(1, -(-total // parts))))
         return
     start = 0
     for image, count in enumerate(counts):

@@ -8,8 +8,9 @@ from PIL import Image
 
 from sed.decoder import Pairs
 from sed.inference.cost_map import Comparison
-from sed.rejection import Rejection
+from sed.rejection import Rejection, TopK
 from tests.sed.official import Golden
+from tests.sed.policies import Watched
 
 pytestmark = pytest.mark.weights
 
@@ -75,7 +76,16 @@ def test_every_stage_of_the_fast_form(goldens, fast_base_model, texts, name):
         comparison = Comparison(features.embedding_BDHW, texts(golden.meta))
         pairs = Pairs.all(1, golden.meta["T"], torch.device("cpu"))
         scores_MHWP = comparison.scores(pairs)
-        first_MHW = comparison.each(pairs, model.first_head)
+        embedded = model.decoder.embed(scores_MHWP.permute(0, 3, 1, 2))
+        early = [comparison.each(pairs, model.first_head)]
+        if golden.meta["pooling"][0] == 1:  # it has no other
+            watched = Watched()
+            model.decode(essence, texts(golden.meta), Rejection((watched,)))
+            early = [logits_NHW for (logits_NHW,) in watched.logits]
+        guided, costs = scores_MHWP, []
+        for guide in model.decoder.cost_guidance:
+            guided = guide(guided)
+            costs.append(guided.permute(0, 3, 1, 2))
     for key, value in zip(("res2", "res3", "res4"), features.pyramid, strict=True):
         torch.testing.assert_close(golden.sliced(key, value), golden[key], **FEATURES)
     for key, value in zip(("guid0", "guid1", "guid2"), essence.guidance, strict=True):
@@ -84,8 +94,12 @@ def test_every_stage_of_the_fast_form(goldens, fast_base_model, texts, name):
     torch.testing.assert_close(dense, golden["clip_vis_dense"], **FEATURES)
     corr_BPNHW = scores_MHWP.permute(3, 0, 1, 2).unsqueeze(0)
     torch.testing.assert_close(golden.sliced("corr", corr_BPNHW), golden["corr"], **COSINES)
-    aux0 = golden.sliced("aux0", first_MHW.unsqueeze(0))
-    torch.testing.assert_close(aux0, golden["aux0"], **DECODER)
+    torch.testing.assert_close(golden.sliced("conv1", embedded), golden["conv1"], **DECODER)
+    for key, value in zip(("corrg0", "corrg1", "corrg2"), costs, strict=True):
+        torch.testing.assert_close(golden.sliced(key, value), golden[key], **DECODER)
+    for key, value in zip(("aux0", "aux1", "aux2"), early, strict=False):
+        sliced = golden.sliced(key, value.unsqueeze(0))
+        torch.testing.assert_close(sliced, golden[key], **DECODER)
 
 
 @pytest.mark.parametrize("name", [name for name in FULL if "pool2" not in name])
@@ -102,11 +116,17 @@ def test_final_output(goldens, either_base_model, texts, name):
 @pytest.mark.parametrize("name", REJECTING)
 def test_early_rejection(goldens, either_base_model, texts, name):
     golden = goldens(name)
-    rejection = Rejection.parse(f"topk:{golden.meta['rejection']}")
+    watched = Watched(TopK((golden.meta["rejection"],)))
     with torch.inference_mode():
         features = encode(either_base_model, golden)
-        (scores,) = either_base_model.decode(features, texts(golden.meta), rejection)
+        (scores,) = either_base_model.decode(features, texts(golden.meta), Rejection((watched,)))
     assert scores.candidates_K.tolist() == golden["kept2"].tolist()
+    for level in range(3):
+        assert watched.classes(level) == golden[f"kept{level}"].tolist()
+    for level, key in enumerate(("head0", "head1")):
+        (logits_NHW,), expected = watched.logits[level], golden[key].squeeze(1)
+        every = logits_NHW.shape[-1] // expected.shape[-1]
+        torch.testing.assert_close(logits_NHW[:, ::every, ::every], expected, **DECODER)
     every = scores.logits_KHW.shape[-1] // golden["prob_kept"].shape[-1]
     kept = scores.logits_KHW.sigmoid()[:, ::every, ::every]
     torch.testing.assert_close(kept.clone(), golden["prob_kept"], **PROBABILITIES)

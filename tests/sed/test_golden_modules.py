@@ -1,6 +1,7 @@
 """Each part by itself gives the numbers of the official implementation."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +10,17 @@ from sed.class_attention import ClassAttention, linear_attention
 from sed.config import nano
 from sed.cost_map import CostMap, cosine_scores
 from sed.decoder import Decoder, DecoderBlock, Fuse, Pairs, SpatialMix
+from sed.features import Essence
+from sed.inference.class_attention import FastClassAttention
+from sed.inference.cost_map import Comparison, FirstHead
+from sed.inference.decoder import FastBlock, FastDecoder, fast_space
+from sed.inference.model import FastSED
 from sed.loss import level_losses
 from sed.rejection import Rejection, TopK
 from sed.resize import fit_square, to_model_input
 from sed.shortest_edge import resize_shortest_edge
 from tests.sed.official import fill
+from tests.sed.policies import Watched
 
 pytestmark = pytest.mark.weights
 
@@ -25,6 +32,12 @@ SMALL = dataclasses.replace(
     image_guidance_dims=(8, 4, 4),
     cost_guidance_dims=(8, 4, 4),
 )
+
+
+@pytest.fixture
+def no_gradients():
+    with torch.inference_mode():
+        yield
 
 
 def test_linear_attention(goldens):
@@ -42,7 +55,8 @@ def test_attention_layer(goldens, recipe):
             getattr(layer, ours), recipe, f"attn_layer.{theirs}.", 11, ours=f"x.classes.{ours}.",
             theirs=f"x.attention.attention.{theirs}.",
         )  # fmt: skip
-    torch.testing.assert_close(layer.attend(golden["x"]), golden["out"], **CLOSE)
+    for form in (layer, FastClassAttention(layer)):
+        torch.testing.assert_close(form.attend(golden["x"]), golden["out"], **CLOSE)
 
 
 @pytest.mark.parametrize("name", ["p1", "p2", "p2odd"])
@@ -61,12 +75,26 @@ def test_class_attention_with_and_without_pooling(goldens, recipe, name, chunked
     torch.testing.assert_close(out_BCNHW, golden["out"], **CLOSE)
 
 
-def test_spatial_mix(goldens, recipe):
+def test_class_attention_of_the_fast_form(goldens, recipe, no_gradients):
+    golden = goldens("mod_class_layer_p1")
+    layer = fill(
+        ClassAttention(16, num_heads=4), recipe, "class_layer.", 11, ours="x.classes.",
+        theirs="x.attention.",
+    )  # fmt: skip
+    x_MHWC = golden["x"].permute(0, 2, 3, 4, 1).flatten(0, 1).contiguous()
+    FastClassAttention(layer)(x_MHWC, (golden["x"].shape[2],) * len(golden["x"]))
+    expected = golden["out"].permute(0, 2, 3, 4, 1).flatten(0, 1)
+    torch.testing.assert_close(x_MHWC, expected, **CLOSE)
+
+
+def test_spatial_mix(goldens, recipe, no_gradients):
     golden = goldens("mod_convnext_block")
     block = fill(
         SpatialMix(12, kernel_size=9), recipe, "cnext.", 11, ours="x.space.", theirs="x.cnext."
     )
     torch.testing.assert_close(block(golden["x"]), golden["out"], **CLOSE)
+    fast_MHWC = fast_space(block)(golden["x"].permute(0, 2, 3, 1).contiguous())
+    torch.testing.assert_close(fast_MHWC.permute(0, 3, 1, 2), golden["out"], **CLOSE)
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -79,13 +107,19 @@ def test_fuse(goldens, recipe, index):
     torch.testing.assert_close(fuse(golden["x"]), golden["out"], **CLOSE)
 
 
-def test_decoder_block(goldens, recipe):
+def test_decoder_block(goldens, recipe, no_gradients):
     golden = goldens("mod_up_block")
     block = DecoderBlock(32, 16, image_dim=8, cost_dim=8, kernel_size=9, num_heads=4)
     fill(block, recipe, "up.", 11, ours="decoder.blocks.0.", theirs="transformer.decoder1.")
     image_MGHW = golden["guidance"].repeat_interleave(3, dim=0)
-    out = block.grow(block.mix(golden["x"], (3, 3)), image_MGHW, golden["corr_guidance"])
+    out = block.grow(block.mix(golden["x"].clone(), (3, 3)), image_MGHW, golden["corr_guidance"])
     torch.testing.assert_close(out, golden["out"], **CLOSE)
+    fast = FastBlock(block)
+    x_MHWC = fast.space(golden["x"].permute(0, 2, 3, 1).contiguous())
+    fast.classes(x_MHWC, (3, 3))
+    image_MHWO = fast.guide(image_MGHW)
+    fast_MHWO = fast.grow(x_MHWC, image_MHWO, golden["corr_guidance"].permute(0, 2, 3, 1))
+    torch.testing.assert_close(fast_MHWO.permute(0, 3, 1, 2), golden["out"], **CLOSE)
 
 
 def test_cost_map(goldens):
@@ -93,6 +127,9 @@ def test_cost_map(goldens):
     for image, text, expected in zip(golden["img"], golden["text"], golden["out"], strict=True):
         scores_BNPHW = cosine_scores(image.unsqueeze(0), text)
         torch.testing.assert_close(scores_BNPHW[0].transpose(0, 1), expected, atol=1e-6, rtol=0)
+        pairs = Pairs.all(1, len(text), torch.device("cpu"))
+        fast_MHWP = Comparison(image.unsqueeze(0), text).scores(pairs)
+        torch.testing.assert_close(fast_MHWP.permute(3, 0, 1, 2), expected, atol=1e-6, rtol=0)
 
 
 def small_decoder(recipe, *, centre_tap=False):
@@ -115,11 +152,23 @@ def decoder_inputs(parts, golden):
     return parts["cost_map"](scores_MPHW), scores_MPHW, pyramid, pairs
 
 
-def decode(parts, inputs, rejection):
-    """What the decoder makes of `decoder_inputs` without gradients."""
-    cost_MCHW, scores_MPHW, pyramid, pairs = inputs
-    guidance = parts["decoder"].guide_by_image(pyramid)
-    return parts["decoder"](cost_MCHW, scores_MPHW, guidance, pairs, rejection)
+def decode(form, parts, golden, rejection):
+    """What the decoder of either form makes of a stored input without gradients."""
+    pairs = Pairs.all(len(golden["img"]), len(golden["text"]), torch.device("cpu"))
+    decoder, embed = parts["decoder"], parts["cost_map"].embed
+    with torch.inference_mode():
+        if form == "plain":
+            cost_MCHW, scores_MPHW, pyramid, pairs = decoder_inputs(parts, golden)
+            guidance = decoder.guide_by_image(pyramid)
+            return decoder(cost_MCHW, scores_MPHW, guidance, pairs, rejection)
+        model = SimpleNamespace(
+            decoder=FastDecoder(decoder, embed),
+            first_head=FirstHead(embed, decoder.heads[0]),
+            unit_text=True,
+        )
+        coarse, middle, fine = decoder.guide_by_image((golden["g3"], golden["g2"], golden["g1"]))
+        essence = Essence(golden["img"], (coarse, middle, fine))
+        return FastSED.decode_pairs(model, essence, golden["text"], pairs, rejection)
 
 
 @pytest.mark.parametrize("name", ["mod_aggregator_B1", "mod_aggregator_B2"])
@@ -132,29 +181,29 @@ def test_small_decoder_at_every_level(goldens, recipe, name):
         expected = golden[key]
         logits_BNHW = logits_MHW.unflatten(0, expected.shape[:2])
         torch.testing.assert_close(logits_BNHW, expected, **CLOSE)
-    with torch.inference_mode():
-        final_MHW, _ = decode(parts, inputs, Rejection())
-    torch.testing.assert_close(final_MHW.clone(), golden["final"].flatten(0, 1), **CLOSE)
 
 
+@pytest.mark.parametrize("form", ["plain", "fast"])
+@pytest.mark.parametrize("name", ["mod_aggregator_B1", "mod_aggregator_B2"])
+def test_small_decoder_of_either_form(goldens, recipe, name, form):
+    golden, parts, watched = goldens(name), small_decoder(recipe), Watched()
+    for rejection in (Rejection(), Rejection((watched,))):
+        final_MHW, _ = decode(form, parts, golden, rejection)
+        torch.testing.assert_close(final_MHW.clone(), golden["final"].flatten(0, 1), **CLOSE)
+    for key, logits in zip(("aux0", "aux1", "aux2"), watched.logits, strict=True):
+        torch.testing.assert_close(torch.stack(logits), golden[key], **CLOSE)
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
-def test_small_decoder_rejects_the_same_classes(goldens, recipe, index):
+def test_small_decoder_rejects_the_same_classes(goldens, recipe, index, form):
     golden = goldens(f"mod_aggregator_reject{index}")
     parts = small_decoder(recipe, centre_tap=True)
-    kept = []
-
-    class Watched(TopK):
-        def keep(self, logits_NHW, level):
-            keep_N = super().keep(logits_NHW, level)
-            before = kept[-1] if kept else torch.arange(len(keep_N))
-            kept.append(before[keep_N])
-            return keep_N
-
-    with torch.inference_mode():
-        policy = Rejection((Watched((golden.meta["k"],)),))
-        logits_MHW, pairs = decode(parts, decoder_inputs(parts, golden), policy)
-    for level, classes in enumerate(kept):
-        assert classes.tolist() == golden[f"kept{level}"].tolist()
+    watched = Watched(TopK((golden.meta["k"],)))
+    logits_MHW, pairs = decode(form, parts, golden, Rejection((watched,)))
+    for level, (logits_NHW,) in enumerate(watched.logits):
+        assert watched.classes(level) == golden[f"kept{level}"].tolist()
+        torch.testing.assert_close(logits_NHW, golden[f"head{level}"].squeeze(1), **CLOSE)
     assert pairs.class_M.tolist() == golden["kept2"].tolist()
     torch.testing.assert_close(logits_MHW.clone(), golden["head"].squeeze(1), **CLOSE)
     expected = golden["out_prob"][0, pairs.class_M]

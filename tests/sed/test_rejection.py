@@ -44,6 +44,11 @@ def test_joined_policies_apply_one_after_the_other():
     assert Rejection.parse("topk:1+prob:0.9").keep(LOGITS, 0).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("text", ["none", "topk:2", "prob:0.5", "fixed:3", "fixed:3+prob:0.5"])
+def test_of_no_class_none_is_kept(text):
+    assert Rejection.parse(text).keep(torch.zeros(0, 2, 2), 0).tolist() == []
+
+
 def test_none_acts_nowhere():
     assert not any(Rejection.parse("none").acts_at(level) for level in range(3))
 

@@ -3,9 +3,16 @@
 import pytest
 import torch
 
-from sed.config import nano
+from sed.chunks import CUDA_ELEMENTS
+from sed.config import base, nano
 from sed.inference import class_attention, kernels, parts
-from sed.inference.buckets import Bucketed, BucketedClasses, compile_decoder
+from sed.inference.buckets import (
+    Bucketed,
+    BucketedClasses,
+    allow_programs,
+    compile_decoder,
+    num_programs,
+)
 from sed.inference.model import FastSED
 from sed.inference.parts import bucket_size
 from sed.model import SED
@@ -104,3 +111,26 @@ def test_survivors_that_vary_are_compiled_a_few_times_only(monkeypatch):
         made.append(len(graphs))
     assert made[0] > 0
     assert made[-1] == made[0], "another number of classes in the same bucket makes no new program"
+
+
+def test_survivors_at_random_never_need_more_programs_than_are_allowed():
+    config, programs = base(), []
+    elements_each = (config.image_size // 32) ** 2 * config.hidden_dim
+    most = CUDA_ELEMENTS // elements_each
+    allowed = num_programs(elements_each)
+    assert allowed == 6 * len({bucket_size(count) for count in range(1, most + 1)})
+
+    def note(module, _):
+        programs.append(module)
+        return module
+
+    torch._dynamo.reset()
+    limits = {"recompile_limit": 8, "accumulated_recompile_limit": 8}
+    with torch._dynamo.config.patch(**limits, fail_on_recompile_limit_hit=True):
+        allow_programs(allowed)
+        steps = [torch.nn.Hardtanh(-level - 1, level + 1) for level in range(3)]
+        for step in steps:
+            bucketed = Bucketed(torch.compile(step.forward, dynamic=False, backend=note))
+            for count in (2 ** (torch.rand(150) * 12)).int().clamp(max=most).tolist():
+                bucketed(torch.zeros(count, 1))
+    assert 64 < len(programs) <= allowed

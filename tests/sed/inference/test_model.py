@@ -12,6 +12,7 @@ from sed.inference.parts import cut
 from sed.inference.text import Beginnings
 from sed.model import SED
 from sed.rejection import Rejection
+from tests.sed.policies import Survivors, Watched
 
 CLASSES = ["red ball", "grass", "blue sky", "house, home", "tree", "traffic light at night"]
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -56,6 +57,24 @@ def test_the_scores_are_the_same_and_the_kept_classes_exactly(plain, fast, image
     ):
         assert torch.equal(found.candidates_K, expected.candidates_K)
         torch.testing.assert_close(found.logits_KHW, expected.logits_KHW, **CLOSE)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("counts", [(0,), (0, 0), (0, 3)])
+def test_images_of_which_no_class_survives_have_no_logits(plain, fast, images, counts, level):
+    text_NPD = plain.embed_classes(CLASSES)
+    expected, found = (
+        model.score(
+            images[: len(counts)],
+            text_NPD,
+            Rejection((Survivors(counts, level), *Rejection.parse("topk:6+prob:0").policies)),
+        )
+        for model in (plain, fast)
+    )
+    for one, other, count in zip(expected, found, counts, strict=True):
+        assert one.candidates_K.tolist() == other.candidates_K.tolist() == list(range(count))
+        assert other.logits_KHW.shape == one.logits_KHW.shape == (count, 64, 64)
+        torch.testing.assert_close(other.logits_KHW, one.logits_KHW, **CLOSE)
 
 
 def test_a_small_cache_changes_nothing(fast, images, monkeypatch):
@@ -150,6 +169,20 @@ def test_autocast_is_near_as_on_a_gpu(plain, fast, images, monkeypatch):
     assert 1e-5 < difference.mean() < 0.02 * expected.abs().mean()
     kept = fast.score(images, text_NPD, Rejection.parse("fixed:3+topk:1"))
     assert all(0 < len(one.candidates_K) <= 3 for one in kept)
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_the_first_rejection_is_in_float32_under_autocast(form, request, images, monkeypatch):
+    monkeypatch.setattr(kernels, "FUSED", False)
+    model = request.getfixturevalue(form)
+    features, text_NPD = model.encode(images), model.embed_classes(CLASSES)
+    exact, half = Watched(), Watched()
+    model.decode(features, text_NPD, Rejection((exact,)))
+    monkeypatch.setattr(type(model), "autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    model.decode(features, text_NPD, Rejection((half,)))
+    for image in range(2):
+        assert torch.equal(half.logits[0][image], exact.logits[0][image])
+        assert not torch.equal(half.logits[1][image], exact.logits[1][image])
 
 
 def cut_as_on_a_gpu(counts, elements_each, _, **options):

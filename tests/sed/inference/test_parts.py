@@ -19,7 +19,15 @@ def test_a_gpu_takes_all_pairs_at_once_where_they_fit(monkeypatch):
     apart = [Part(slice(0, 5), 0), Part(slice(5, 7), 2)]
     assert list(cut((5, 0, 2), 10, gpu, mixed=False)) == apart
     monkeypatch.setattr(parts, "CUDA_ELEMENTS", 60)
-    assert list(cut((5, 0, 2), 10, gpu)) == apart
+    assert list(cut((5, 0, 2), 10, gpu)) == [Part(slice(0, 4), None), Part(slice(4, 7), None)]
+    assert list(cut((5, 0, 2), 10, gpu, mixed=False)) == apart
+
+
+def test_sixteen_images_with_thirty_survivors_are_two_parts_at_the_last_level():
+    elements_each = 192 * 192 * 16
+    found = list(cut((30,) * 16, elements_each, torch.device("cuda")))
+    assert found == [Part(slice(0, 240), None), Part(slice(240, 480), None)]
+    assert 240 * elements_each <= parts.CUDA_ELEMENTS < 480 * elements_each
 
 
 def test_a_pair_that_is_too_large_goes_alone():
