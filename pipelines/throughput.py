@@ -26,6 +26,8 @@ from pipelines.clocked import load_clocked
 from pipelines.label import label
 from pipelines.labeller import LoadModel, Model
 from pipelines.plan import LabelConfig, make_plan
+from pipelines.suite import Goal, judge
+from sed.config import base
 from sed.uncertainty import Doubts
 
 T = TypeVar("T")
@@ -35,6 +37,13 @@ DRAWN = 64
 
 WARM = 0.1
 """Share of the images after which the clock starts: everything runs by then."""
+
+
+PER_MODEL = Goal(figure="pipeline / model alone", bound=0.95, least=True)
+"""Promised of base: what else a job does leaves the model its speed."""
+
+BUSY = Goal(figure="busy", bound=0.85, least=True)
+"""Promised of a stand-in for a model on a GPU."""
 
 
 class StandInScores(sed.ClassScores):
@@ -147,6 +156,20 @@ class Throughput:
     def ratio(self) -> float:
         """The pipeline's speed as a share of the model's."""
         return self.pipeline / self.model_alone
+
+
+def goals(found: Throughput, config: sed.SEDConfig | None) -> list[dict[str, Any]]:
+    """Return what is promised of a job, beside what was measured; of other models nothing is.
+
+    Args:
+        found: What was measured.
+        config: Of the model; None: a stand-in.
+    """
+    if config is None:
+        return [judge(BUSY, {BUSY.figure: found.busy})]
+    if config.encoder != base().encoder:
+        return []
+    return [judge(PER_MODEL, {PER_MODEL.figure: found.ratio})]
 
 
 def draw_photos(folder: Path, count: int, *, width: int, height: int) -> None:
