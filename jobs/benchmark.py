@@ -6,9 +6,8 @@ import os
 import platform
 import re
 import shlex
-import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipelines import memory, tracking
 if TYPE_CHECKING:
     # torch and open_clip take seconds: they are imported after what the flags say is checked.
     from pipelines.benchmark import Case
+    from pipelines.suite_file import SuiteFile
     from pipelines.throughput import Throughput
 
 HEADER = (
@@ -31,7 +31,11 @@ HEADER = (
 SCENES = 32
 """Drawn to say what an approximation costs."""
 
-ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
+ALLOCATOR = (
+    "LD_PRELOAD", "MALLOC_CONF", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_",
+    "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_", "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)  # fmt: skip
 """Variables that change how memory is given out, and with it the time."""
 
 
@@ -92,6 +96,12 @@ class Args(SessionArgs):
     """Measure instead the table of speeds that the project promises, and print each goal beside
     what was measured; flags for single cases have no effect. Give it --model base."""
 
+    rows: tuple[str, ...] = ()
+    """With --suite: measure only these rows, by their names as the suite prints them (like
+    "150 classes"), or approximations, or profile (on a GPU). They take their places among the rows
+    that suite.json of --output holds of the same device, torch, model and allocator. Default: all.
+    """
+
     profile: bool = False
     """Measure instead what the time is spent on, part by part and operator by operator, with the
     first of the class counts, rejections and batch sizes: profile.json, profile.png, and
@@ -102,7 +112,8 @@ class Args(SessionArgs):
 
     pipeline: bool = False
     """Measure instead how busy a whole label job keeps one copy of the model, and how much memory
-    of this machine it holds, with the first of the class counts, rejections and batch sizes."""
+    of this machine it holds, with the first of the class counts, rejections and batch sizes. Prints
+    the goal beside it: base has 95 % of its speed alone, a stand-in is busy 85 % of the time."""
 
     images: int = 1000
     """Photos of the label job, JPEG of 640 x 480 pixels."""
@@ -132,11 +143,11 @@ def main(args: Args) -> None:
         model = tracking.resolve_model(args.model, mlflow_uri)
         from pipelines.benchmark import RANDOM
 
-        plan = cases(replace(args, rejection=resolved))
+        plan, names = cases(replace(args, rejection=resolved)), suite_names(args, model)
         if model not in RANDOM:
             sed.check_source(model)
     if args.suite:
-        measure_suite(args, model, mlflow_uri)
+        measure_suite(args, model, mlflow_uri, names)
     elif args.pipeline:
         measure_pipeline(args, plan[0], model, mlflow_uri)
     elif args.decode:
@@ -169,42 +180,77 @@ def measure_cases(args: Args, plan: "Sequence[Case]", model: str, mlflow_uri: st
     finish(facts | {"run_id": run.id, "cases": measured, "class_name": name}, as_json=args.json)
 
 
-def measure_suite(args: Args, model: str, mlflow_uri: str) -> None:
-    """Measure the whole table, and write it as JSON and as a picture."""
-    from pipelines import approximations, suite
+def measure_suite(args: Args, model: str, mlflow_uri: str, names: Sequence[str]) -> None:
+    """Measure the table or some of its rows; write it as JSON, row by row, and as a picture."""
+    from pipelines import suite, suite_picture
+    from pipelines.suite_file import SuiteFile
 
-    facts = environment(args)
-    text = ", ".join(f"{name}: {value}" for name, value in facts.items())
-    say(text)
-    table = suite.rows(model, device(args))
-    found = suite.run(table, say)
+    facts, table = environment(args), suite.rows(model, device(args))
+    say(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    folder = Path(args.output)
+    file = SuiteFile(folder / "suite.json", facts, [row.name for row in table])
+    measured = []
+    for row in suite.run([row for row in table if row.name in names], say, file.rows):
+        file.put_row(row)
+        measured.append(row)
+    if suite.ACCURACY in names:
+        attempt(file, suite.ACCURACY, lambda: measure_accuracy(args, file))
+    if suite.PROFILE in names:
+        (profiled,) = (row.case for row in table if row.name == suite.FAST)
+        attempt(file, suite.PROFILE, lambda: write_profile(facts, profiled, folder))
+    rows = file.in_order()
+    for text in suite.total(rows):
+        say(text)
+    unit = suite_picture.MILLISECONDS if device(args) == "cuda" else suite_picture.RATIO
+    suite_picture.draw(rows, folder / "suite.png", suite_picture.title(facts, rows), unit)
+    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
+        run.params(facts)
+        run.metrics(suite_metrics(measured))
+        for name in ("suite.json", "suite.png"):
+            run.artifact(folder / name)
+    goals = [goal for row in rows for goal in row["goals"]]
+    met = f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met"
+    say(f"{met}; {folder / 'suite.json'} and {folder / 'suite.png'}")
+    finish(file.result() | {"run_id": run.id}, as_json=args.json)
+    if failed := file.failed(names):
+        raise SystemExit(f"error: these rows failed: {'; '.join(failed)}")
+
+
+def measure_accuracy(args: Args, file: "SuiteFile") -> None:
+    """Measure what approximations cost, and put it into the file of the suite."""
+    from pipelines import approximations
+
     say("what approximations cost: the bundled model on drawn scenes ...")
     accuracy = approximations.measure(SCENES, device=device(args))
     for one in accuracy:
         say(approximations.line(one))
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    data, picture = folder / "suite.json", folder / "suite.png"
-    result = facts | {"rows": found, "accuracy": accuracy}
-    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    on_gpu = device(args) == "cuda"
-    suite.draw(
-        found, picture, textwrap.fill(text, 130), suite.MILLISECONDS if on_gpu else suite.RATIO
-    )
-    if on_gpu:
-        (profiled,) = (row.case for row in table if row.name == suite.FAST)
-        write_profile(facts, profiled, folder)
-    with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
-        run.params(facts)
-        run.metrics(suite_metrics(found))
-        for file in (data, picture):
-            run.artifact(file)
-    goals = [goal for row in found for goal in row["goals"]]
-    say(f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met; {data} and {picture}")
-    finish(result | {"run_id": run.id}, as_json=args.json)
-    failed = [row["name"] for row in found if row["error"]]
-    if failed:
-        raise SystemExit(f"error: these rows failed: {'; '.join(failed)}")
+    file.put_accuracy(accuracy)
+
+
+def attempt(file: "SuiteFile", part: str, work: Callable[[], object]) -> None:
+    """Do a part of the suite; where it fails, say why, and let the others go on."""
+    error = None
+    try:
+        work()
+    except Exception as failed:  # whatever it is, what was measured before is worth its end
+        error = f"{type(failed).__name__}: {failed}"
+        say(f"  {part} FAILED: {error}")
+    file.put_error(part, error)
+
+
+def suite_names(args: Args, model: str) -> tuple[str, ...]:
+    """Return which rows of the suite to measure.
+
+    Raises:
+        ValueError: A name that no row has, or rows without the suite.
+    """
+    if args.rows and not args.suite:
+        raise ValueError("--rows chooses rows of the table of speeds: it needs --suite")
+    if not args.suite:
+        return ()
+    from pipelines import suite
+
+    return suite.choose(suite.names(model, device(args)), args.rows)
 
 
 def suite_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -220,7 +266,7 @@ def measure_pipeline(args: Args, case: "Case", model: str, mlflow_uri: str) -> N
     """Label drawn photos, and say how busy that kept the model."""
     import torch
 
-    from pipelines import throughput
+    from pipelines import suite, throughput
     from pipelines.plan import LabelConfig
 
     case = replace(case, model=model)
@@ -246,22 +292,31 @@ def measure_pipeline(args: Args, case: "Case", model: str, mlflow_uri: str) -> N
     facts = environment(args) | {"stand-in ms": args.stand_in_ms}
     say(", ".join(f"{name}: {value}" for name, value in facts.items()))
     say(sentence(found))
+    goals = throughput.goals(found, None if args.stand_in_ms else config_of(model))
+    for goal in goals:
+        say(suite.goal_line(goal))
     with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
         run.params(facts)
         run.metrics({"pipeline_per_model": found.ratio, "busy": found.busy} | held(found))
         record_plot(found, args.plot, run)
-    finish(facts | asdict(found) | {"ratio": found.ratio, "run_id": run.id}, as_json=args.json)
+    result = facts | asdict(found) | {"ratio": found.ratio, "goals": goals, "run_id": run.id}
+    finish(result, as_json=args.json)
+
+
+def config_of(model: str) -> sed.SEDConfig:
+    """Return the sizes of a model that can be measured."""
+    from pipelines.benchmark import RANDOM
+
+    return RANDOM[model]() if model in RANDOM else sed.source_config(model)
 
 
 def measure_decoding(args: Args, model: str, mlflow_uri: str) -> None:
     """Measure what an image takes of a core besides the model."""
     from pipelines import cpu_work
-    from pipelines.benchmark import RANDOM
 
-    config = RANDOM[model]() if model in RANDOM else sed.source_config(model)
     facts = environment(args)
     say(", ".join(f"{name}: {value}" for name, value in facts.items()))
-    found = cpu_work.measure(config, repeats=args.repeats)
+    found = cpu_work.measure(config_of(model), repeats=args.repeats)
     for text in cpu_work.table(found, args.model_ms / 1000):
         say(text)
     with tracking.run(mlflow_uri, args.experiment, "benchmark", {"job": "benchmark"}) as run:
@@ -458,7 +513,7 @@ def environment(args: Args) -> dict[str, Any]:
 
     from pipelines.benchmark import RANDOM
 
-    facts = {
+    return {
         "command": command(args),
         "date": time.strftime("%Y-%m-%d"),
         "model": args.model,
@@ -466,8 +521,14 @@ def environment(args: Args) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device(args) == "cuda" else cpu_name(),
         "torch": torch.__version__,
         "load average": round(os.getloadavg()[0], 1),
+        "allocator": allocator(),
     }
-    return facts | {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
+
+
+def allocator() -> str:
+    """Return the variables that change how memory is given out, as they are set here."""
+    found = [f"{name}={os.environ[name]}" for name in ALLOCATOR if name in os.environ]
+    return " ".join(found) or "default"
 
 
 def command(args: Args) -> str:

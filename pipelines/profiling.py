@@ -12,7 +12,7 @@ import torch
 from torch.autograd.profiler import record_function
 from torch.profiler import ProfilerActivity, profile
 
-from pipelines.benchmark import Case, make_labels, make_model, make_rejection, peak_memory
+from pipelines.benchmark import Case, make_labels, make_model, make_rejection, peak_memory, set_up
 from pipelines.benchmark import random_text as make_text
 
 RANGE = "sed: "
@@ -49,8 +49,7 @@ def measure(case: Case, trace: Path) -> dict[str, Any]:
         case: `repeats` batches are profiled after `warmup` others.
         trace: JSON for Chrome's tracing; packed where it ends in .gz.
     """
-    torch.set_num_threads(case.threads)
-    torch.manual_seed(0)
+    set_up(case)
     model = make_model(case)
     side = model.config.image_size
     images_B3HW = torch.rand(case.batch_size, 3, side, side, device=case.device)

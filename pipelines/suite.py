@@ -4,14 +4,22 @@ Ratios compare across machines: seconds over those of the plain encoder, timm's 
 same process. The authors' ratios were taken in the same way on a similar machine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipelines.benchmark import Case, measure_in_subprocess
 
 Found = Mapping[str, Any]
+
+ACCURACY = "approximations"
+"""What approximations cost: measured after the rows, and chosen like one."""
+
+PROFILE = "profile"
+"""Of `FAST`: the last thing that is measured on a GPU."""
+
+MOST_SECONDS = 1800.0
+"""For one row: one that takes so long hangs. On the slowest machine seen none took a tenth."""
 
 FAST = "150 classes, fast form, batch 16"
 """Line for a GPU that is profiled too: what bounds it when nothing is compiled away."""
@@ -63,26 +71,36 @@ def rows(model: str, device: str = "cpu") -> tuple[Row, ...]:
 def gpu_rows(model: str, device: str) -> tuple[Row, ...]:
     """Return the lines for a GPU; the authors' way is the first: float32, eager, one image.
 
-    Each line after it adds one thing: the layout of channels, bfloat16, the pairs of a batch packed
-    together, the form for inference, compiled programs for few sizes, CUDA graphs of these.
+    Float32 is as the authors have it, with matrices multiplied in TF32. Each line after it adds one
+    thing: the layout of channels, bfloat16, the pairs of a batch packed together, the form for
+    inference, compiled programs for few sizes, other survivors each time, CUDA graphs.
     """
     eager = Case(
         model=model, device=device, rejection="topk:8", survivors=30, warmup=3, repeats=10,
-        optimize=False, dtype="float32", channels_last=False,
+        optimize=False, dtype="float32", tf32=True, channels_last=False,
     )  # fmt: skip
     last = replace(eager, channels_last=True)
-    half = replace(last, dtype="bfloat16")
+    half = replace(last, dtype="bfloat16", tf32=False)  # as jobs on a GPU compute
     fast = replace(half, optimize=True, batch_size=16)
-    first, compiled = "150 classes, eager float32, batch 1", "150 classes, compiled, batch 16"
+    programs = replace(fast, compile=True)
+    first, compiled = (
+        "150 classes, eager float32 (TF32), batch 1",
+        "150 classes, compiled, batch 16",
+    )
     goals = (Goal(figure="ms an image", bound=8), Goal(figure="speed-up", bound=6, least=True))
     against_first = (
-        ("150 classes, eager float32, channels last, batch 1", last, ()),
+        ("150 classes, eager float32 (TF32), channels last, batch 1", last, ()),
         ("150 classes, eager bfloat16, batch 1", half, ()),
         ("150 classes, eager bfloat16, packed pairs of 16", replace(half, batch_size=16), ()),
         ("150 classes, fast form, batch 1", replace(fast, batch_size=1), ()),
         (FAST, fast, ()),
-        (compiled, replace(fast, compile=True), goals),
-        ("150 classes, CUDA graphs, batch 16", replace(fast, compile=True, graphs=True), ()),
+        (compiled, programs, goals),
+        (
+            "150 classes, compiled, other survivors each time, batch 16",
+            replace(programs, varying=True, warmup=10),  # all sizes have come by then
+            (),
+        ),
+        ("150 classes, CUDA graphs, batch 16", replace(programs, graphs=True), ()),
     )
     return (
         Row(name=first, case=eager),
@@ -92,13 +110,15 @@ def gpu_rows(model: str, device: str) -> tuple[Row, ...]:
         ),
         Row(
             name="847 classes, compiled, batch 16",
-            case=replace(fast, classes=847, survivors=85, compile=True),
+            case=replace(programs, classes=847, survivors=85),
             goals=(Goal(figure="speed-up", bound=0.5, least=True),),
             speedup_of=compiled,
         ),
         Row(
             name="class names",
-            case=replace(fast, classes=0, names=630, batch_size=1),  # of the 847: without synonyms
+            case=replace(  # of the 847 names: those without synonyms
+                fast, classes=0, names=630, batch_size=1, warmup=1, repeats=2
+            ),
             goals=(Goal(figure="s for 847 names", bound=20),),
         ),
     )
@@ -160,18 +180,43 @@ def cpu_rows(model: str) -> tuple[Row, ...]:
     )
 
 
-def run(table: tuple[Row, ...], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Measure row after row, each in a process of its own; return what was found, with goals.
+def names(model: str, device: str) -> tuple[str, ...]:
+    """Return what can be measured: the rows of the table, then the parts beside it."""
+    parts = (ACCURACY,) if device == "cpu" else (ACCURACY, PROFILE)
+    return (*(row.name for row in rows(model, device)), *parts)
+
+
+def choose(possible: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that were asked for in their order, or all if none was.
+
+    Raises:
+        ValueError: A name that there is not.
+    """
+    for name in asked:
+        if name not in possible:
+            raise ValueError(f"no row is called {name!r}; there are: {'; '.join(possible)}")
+    return tuple(name for name in possible if name in asked or not asked)
+
+
+def run(
+    table: Sequence[Row], say: Callable[[str], None], found: dict[str, dict[str, Any]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Measure row after row, each in a process of its own; yield what was found, with goals.
 
     A row that fails says why, and misses its goals; the others are measured all the same.
+
+    Args:
+        table: The rows.
+        say: Is given each line for a person.
+        found: Rows measured earlier, by name: one is compared with them too.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found = dict(found or {})
     for row in table:
         say(f"{row.name} ...")
         found[row.name] = measure_row(row, found.get(row.speedup_of))
         for text in lines(found[row.name]):
             say(text)
-    return list(found.values())
+        yield found[row.name]
 
 
 def measure_row(row: Row, before: Found | None) -> dict[str, Any]:
@@ -183,19 +228,20 @@ def measure_row(row: Row, before: Found | None) -> dict[str, Any]:
     """
     error, measured, values = None, asdict(row.case), {}
     try:
-        measured = measure_in_subprocess(row.case)
+        measured = measure_in_subprocess(row.case, most_seconds=MOST_SECONDS)
         values = figures(measured, before)
     except RuntimeError as failed:
         error = str(failed)
-    goals = []
-    for goal in row.goals:
-        value = values.get(goal.figure)
-        goals.append(
-            asdict(goal) | {"value": value, "met": value is not None and goal.is_met(value)}
-        )
+    goals = [judge(goal, values) for goal in row.goals]
     return {
         "name": row.name, "figures": values, "goals": goals, "case": measured, "error": error,
     }  # fmt: skip
+
+
+def judge(goal: Goal, values: Mapping[str, float]) -> dict[str, Any]:
+    """Return a goal with what was measured, and whether that keeps the bound."""
+    value = values.get(goal.figure)
+    return asdict(goal) | {"value": value, "met": value is not None and goal.is_met(value)}
 
 
 def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
@@ -216,6 +262,8 @@ def figures(measured: Found, before: Found | None = None) -> dict[str, float]:
     values |= {"ms an image": image_ms(measured), "labels s": seconds["labels"]} | memory
     values["encoder ms an image"] = 1000 * seconds["encoder"] / measured["batch_size"]
     values["photos s"] = seconds["photos"]
+    if measured.get("compilations") is not None:
+        values["compilations after warm-up"] = measured["compilations"]
     if before is not None and not before.get("error"):
         values["speed-up"] = image_ms(before["case"]) / values["ms an image"]
     return values
@@ -234,58 +282,25 @@ def lines(row: Found) -> Iterator[str]:
         values = ", ".join(f"{name} {value:.2f}" for name, value in row["figures"].items())
         yield f"  {values}; load {row['case']['load_average']}"
     for goal in row["goals"]:
-        sign = ">=" if goal["least"] else "<="
-        authors = f" (the authors: {goal['authors']})" if goal["authors"] else ""
-        met = "met" if goal["met"] else "MISSED"
-        value = "not measured" if goal["value"] is None else f"{goal['value']:.2f}"
-        yield f"  {goal['figure']} {value}, goal {sign} {goal['bound']}: {met}{authors}"
+        yield f"  {goal_line(goal)}"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Which figures are drawn."""
-
-    whole: str
-    encoder: str
-    label: str
-
-
-RATIO = Unit("whole / encoder", "fast / plain encoder", "time / the plain encoder's")
-MILLISECONDS = Unit("ms an image", "encoder ms an image", "milliseconds an image")
+def goal_line(goal: Found) -> str:
+    """Return a judged goal as text."""
+    sign = ">=" if goal["least"] else "<="
+    authors = f" (the authors: {goal['authors']})" if goal["authors"] else ""
+    met = "met" if goal["met"] else "MISSED"
+    value = "not measured" if goal["value"] is None else f"{goal['value']:.2f}"
+    return f"{goal['figure']} {value}, goal {sign} {goal['bound']}: {met}{authors}"
 
 
-def draw(found: list[dict[str, Any]], file: Path, title: str, unit: Unit = RATIO) -> None:
-    """Draw the times, each with its goal, and the memory beside it."""
-    from matplotlib.figure import Figure
-
-    table = [row for row in found if unit.whole in row["figures"]][::-1]
-    names = [f"{row['name']}: {row['figures'][unit.whole]:.2f}" for row in table]
-    figure = Figure(figsize=(10, 0.45 * len(names) + 2), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    times.barh(names, column(table, unit.whole), color="tab:blue", label="decoder")
-    times.barh(names, column(table, unit.encoder), color="tab:cyan", label="encoder")
-    goals = [
-        (goal["bound"], place)
-        for place, row in enumerate(table)
-        for goal in row["goals"]
-        if goal["figure"] == unit.whole
-    ]
-    for bound, place in goals:
-        times.plot([bound] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
-    times.plot([], [], color="black", linewidth=2, label="goal")
-    times.set_xlabel(unit.label)
-    peaks, above = column(table, "peak GB"), column(table, "GB above encoder")
-    memory.barh(names, peaks, color="tab:orange", label="above it")
-    floors = [peak - extra for peak, extra in zip(peaks, above, strict=True)]
-    memory.barh(names, floors, color="moccasin", label="the encoder's peak")
-    memory.set_xlabel("peak memory, GB")
-    for axes in (times, memory):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    figure.savefig(file, dpi=150)
-
-
-def column(table: list[dict[str, Any]], name: str) -> list[float]:
-    """Return one figure of every row."""
-    return [row["figures"][name] for row in table]
+def total(found: Sequence[Found]) -> Iterator[str]:
+    """Return the time and the memory of all rows as a table."""
+    yield f"{'row':<52} {'ms an image':>11} {'speed-up':>8} {'peak GB':>8} {'above encoder':>13}"
+    for row in found:
+        figures = ("ms an image", "speed-up", "peak GB", "GB above encoder")
+        texts = [
+            f"{row['figures'][name]:.2f}" if name in row["figures"] else "" for name in figures
+        ]
+        time, speed_up, peak, above = texts
+        yield f"{row['name'][:52]:<52} {time:>11} {speed_up:>8} {peak:>8} {above:>13}"

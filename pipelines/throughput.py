@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import get_ident
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -24,9 +22,12 @@ from torch import Tensor
 import sed
 from pipelines import memory, scenes
 from pipelines.benchmark import Case, make_model, random_text
+from pipelines.clocked import load_clocked
 from pipelines.label import label
 from pipelines.labeller import LoadModel, Model
 from pipelines.plan import LabelConfig, make_plan
+from pipelines.suite import Goal, judge
+from sed.config import base
 from sed.uncertainty import Doubts
 
 T = TypeVar("T")
@@ -36,6 +37,13 @@ DRAWN = 64
 
 WARM = 0.1
 """Share of the images after which the clock starts: everything runs by then."""
+
+
+PER_MODEL = Goal(figure="pipeline / model alone", bound=0.95, least=True)
+"""Promised of base: what else a job does leaves the model its speed."""
+
+BUSY = Goal(figure="busy", bound=0.85, least=True)
+"""Promised of a stand-in for a model on a GPU."""
 
 
 class StandInScores(sed.ClassScores):
@@ -113,38 +121,6 @@ class StandIn:
         return [self.scores] * len(images_B3HW)
 
 
-class Clocked:
-    """A model that writes down when it scored how many images."""
-
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.config = model, model.config
-        self.file = folder / uuid4().hex
-
-    def embed_classes(self, classes: Sequence[str]) -> Tensor:
-        """Return text_NPD."""
-        return self.model.embed_classes(classes)
-
-    def prepare(self, pixels_HW3: np.ndarray) -> Tensor:
-        """Return a photo as the model takes it."""
-        return self.model.prepare(pixels_HW3)
-
-    def score(
-        self, images_B3HW: Tensor, text_NPD: Tensor, rejection: sed.Rejection | None = None
-    ) -> list[sed.ClassScores]:
-        """Return what the model finds."""
-        start = time.time()
-        scores = self.model.score(images_B3HW, text_NPD, rejection)
-        line = {"start": start, "end": time.time(), "images": len(scores), "thread": get_ident()}
-        with self.file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        return scores
-
-
-def load_clocked(device: str, *, load_model: LoadModel, folder: Path) -> Clocked:
-    """Load a model and clock it; a `LoadModel` once the other arguments are given."""
-    return Clocked(load_model(device), folder)
-
-
 @dataclass(frozen=True)
 class Throughput:
     """What was measured, between the first tenth of the images and the last of them."""
@@ -157,7 +133,8 @@ class Throughput:
     """Images per second of the whole, from files to committed labels, for each copy."""
 
     busy: float
-    """Share of that time in which a copy of the model computes."""
+    """Share of that time in which the device of a copy is at scores, from the first of what a call
+    asks of it to the last."""
 
     whole_job: float
     """Images per second with start and report."""
@@ -179,6 +156,20 @@ class Throughput:
     def ratio(self) -> float:
         """The pipeline's speed as a share of the model's."""
         return self.pipeline / self.model_alone
+
+
+def goals(found: Throughput, config: sed.SEDConfig | None) -> list[dict[str, Any]]:
+    """Return what is promised of a job, beside what was measured; of other models nothing is.
+
+    Args:
+        found: What was measured.
+        config: Of the model; None: a stand-in.
+    """
+    if config is None:
+        return [judge(BUSY, {BUSY.figure: found.busy})]
+    if config.encoder != base().encoder:
+        return []
+    return [judge(PER_MODEL, {PER_MODEL.figure: found.ratio})]
 
 
 def draw_photos(folder: Path, count: int, *, width: int, height: int) -> None:
@@ -214,10 +205,17 @@ def time_alone(model: Model, config: LabelConfig, *, batches: int) -> float:
     text_NPD, batch_size = model.embed_classes(config.classes), config.batch_size
     images_B3HW = torch.rand(batch_size, 3, size, size, device=text_NPD.device)
     model.score(images_B3HW, text_NPD, policy)
-    start = time.perf_counter()
+    start = done(images_B3HW.device)
     for _ in range(batches):
         model.score(images_B3HW, text_NPD, policy)
-    return batches * batch_size / (time.perf_counter() - start)
+    return batches * batch_size / (done(images_B3HW.device) - start)
+
+
+def done(device: torch.device) -> float:
+    """Wait until a device has done all that it was told; return the time, in seconds."""
+    if device.type != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def measure(

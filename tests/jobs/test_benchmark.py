@@ -3,11 +3,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from jobs import benchmark
 from jobs.benchmark import Args, cases
-from pipelines import cpu_work, suite
+from pipelines import approximations, cpu_work, suite
+from pipelines.benchmark import measure
 from sed import SED, save_model
 from sed.config import nano
 
@@ -43,6 +45,11 @@ def checkpoint(tmp_path_factory):
         ({"decode": True, "model_ms": 0.0}, "--model-ms must be more than 0"),
         ({"suite": True, "output": __file__}, "--output is a folder, got the file"),
         ({"profile": True, "output": __file__}, "--output is a folder, got the file"),
+        (
+            {"rows": ("150 classes",)},
+            "--rows chooses rows of the table of speeds: it needs --suite",
+        ),
+        ({"suite": True, "rows": ("15 classes",)}, "no row is called '15 classes'; there are: 20"),
         ({"profile": True, "suite": True}, "--suite and --profile measure different things"),
     ],
 )
@@ -89,32 +96,63 @@ def test_each_case_is_measured_in_a_process_of_its_own(checkpoint, tmp_path, cap
     assert any("topk:1 forced 4" in line for line in lines)
 
 
-def test_the_suite_writes_its_table_as_json_and_as_a_picture(
-    checkpoint, tmp_path, capsys, monkeypatch
-):
+@pytest.fixture
+def small_suite(checkpoint, tmp_path, monkeypatch):
+    """A table of one small row, and the flags of the suite."""
     (row, *_) = suite.rows(checkpoint)
     goal = suite.Goal(figure="peak GB", bound=100)
     row = replace(row, case=replace(row.case, classes=2, warmup=0, repeats=1), goals=(goal,))
     monkeypatch.setattr(suite, "rows", lambda *_: (row,))
     monkeypatch.setattr(benchmark, "SCENES", 1)
-    benchmark.main(
-        Args(
-            model=checkpoint,
-            suite=True,
-            output=str(tmp_path / "out"),
-            mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        )
-    )
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return Args(model=checkpoint, suite=True, output=str(tmp_path / "out"), mlflow_uri=uri)
+
+
+def test_the_suite_writes_its_table_as_json_and_as_a_picture(
+    small_suite, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    benchmark.main(small_suite)
     written = json.loads((tmp_path / "out" / "suite.json").read_text())
     assert written["rows"][0]["figures"]["whole / encoder"] > 0
     assert written["command"].endswith("--suite")
     assert len(written["date"]) == len("2026-11-25")
     assert written["torch"]
+    assert written["allocator"] == "MALLOC_ARENA_MAX=2"
     assert written["accuracy"][0]["form"] == "exact"
+    assert written["errors"] == {}
     assert (tmp_path / "out" / "suite.png").stat().st_size > 1000
     said = capsys.readouterr().out
     assert "goal <= 100: met" in said
     assert "1 of 1 goals met" in said
+
+
+def test_what_fails_late_takes_nothing_from_what_was_measured(
+    small_suite, tmp_path, capsys, monkeypatch
+):
+    out, there = tmp_path / "out", []
+
+    def fail(*_, **__):
+        there.append(json.loads((out / "suite.json").read_text())["rows"][0]["name"])
+        raise MemoryError("no room")
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(
+        suite, "measure_in_subprocess", lambda case, **_: measure(replace(case, threads=threads))
+    )
+    monkeypatch.setattr(approximations, "measure", fail)
+    with pytest.raises(SystemExit, match="error: these rows failed: approximations"):
+        benchmark.main(replace(small_suite, json=True))
+    assert there == ["20 classes"]
+    *_, last = capsys.readouterr().out.strip().split("\n")
+    found = json.loads(last)
+    assert found["errors"] == {"approximations": "MemoryError: no room"}
+    assert found["rows"][0]["error"] is None
+    monkeypatch.setattr(approximations, "measure", lambda *_, **__: [])
+    benchmark.main(replace(small_suite, rows=("approximations",)))
+    written = json.loads((out / "suite.json").read_text())
+    assert written["errors"] == {}
+    assert written["rows"] == found["rows"]
 
 
 def test_a_figure_names_the_command_that_made_it():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sed
-from pipelines import approximations
+from pipelines import approximations, scenes
 
 
 def test_each_form_is_compared_with_the_exact_one(monkeypatch):
@@ -16,7 +16,33 @@ def test_each_form_is_compared_with_the_exact_one(monkeypatch):
         assert 0 < found["mean_logit_change"] < found["largest_logit_change"]
         assert abs(found["mean_iou_change"]) < 5
         assert found["mean_iou_change"] == found["mean_iou"] - exact["mean_iou"]
-    assert "of 8 prompts (cosines within 0.1): mIoU" in approximations.line(low_rank)
+        ratio = exact["milliseconds"] / found["milliseconds"]
+        assert found["speed_up"] == pytest.approx(ratio)
+    assert exact["speed_up"] == 1
+    said = approximations.line(low_rank | {"milliseconds": 40.0, "speed_up": 1.25})
+    assert "of 8 prompts (cosines within 0.1): 40.0 ms an image, 1.25 times as fast, mIoU" in said
+
+
+class Quick:
+    """A model that finds the first of two classes everywhere."""
+
+    device = torch.device("cpu")
+
+    def prepare(self, pixels_HW3):
+        return torch.zeros(3, 4, 4)
+
+    def score(self, images_B3HW, text_NPD):
+        logits_KHW = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])
+        return [sed.ClassScores(logits_KHW, torch.arange(2)) for _ in images_B3HW]
+
+
+def test_the_first_call_of_a_form_is_not_timed_and_its_scene_counts_once(monkeypatch):
+    times = iter([90.0, 3.0, 1.0, 2.0])
+    monkeypatch.setattr(approximations, "clock", lambda work, device: (next(times), work()))
+    drawn = [scenes.draw(0, index, split="seen") for index in range(3)]
+    found = approximations.label(Quick(), torch.zeros(len(scenes.vocabulary()), 1, 1), drawn)
+    assert (found.seconds, len(found.logits)) == (2, 3)
+    assert found.matrix.counts.sum() == sum(scene.mask_HW.size for scene in drawn)
 
 
 def test_half_precision_is_by_autocast_on_a_gpu_and_in_the_weights_on_a_cpu(monkeypatch):

@@ -1,14 +1,15 @@
 """The table of speeds: goals are what they say, and a row is measured and drawn."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from pipelines import benchmark, suite
-from pipelines.benchmark import Case, measure
+from pipelines import benchmark, suite, suite_picture
+from pipelines.benchmark import Case, measure, measure_in_subprocess
 from pipelines.suite import Goal, Row, figures, lines
 from sed import SED, save_model
 from sed.config import nano
@@ -90,31 +91,32 @@ def test_rows_are_measured_each_with_its_goals_and_drawn(tmp_path):
         ),
     )
     said = []
-    found = suite.run(table, said.append)
+    found = list(suite.run(table, said.append))
     assert [row["name"] for row in json.loads(json.dumps(found))] == ["a", "b"]
     assert found[1]["goals"][0]["met"]
     assert any("goal >= 1e-06: met" in text for text in said)
-    suite.draw(found, tmp_path / "suite.png", "a processor")
+    suite_picture.draw(found, tmp_path / "suite.png", "a processor")
     with Image.open(tmp_path / "suite.png") as picture:
         assert min(picture.size) > 300
 
 
+TF32 = {"dtype": "float32", "tf32": True}
+COMPILED = {"optimize": True, "batch_size": 16, "compile": True}
 ASKED = {
-    "150 classes, eager float32, batch 1": {"dtype": "float32", "channels_last": False},
-    "150 classes, eager float32, channels last, batch 1": {"dtype": "float32"},
+    "150 classes, eager float32 (TF32), batch 1": TF32 | {"channels_last": False},
+    "150 classes, eager float32 (TF32), channels last, batch 1": TF32,
     "150 classes, eager bfloat16, batch 1": {},
     "150 classes, eager bfloat16, packed pairs of 16": {"batch_size": 16},
     "150 classes, fast form, batch 1": {"optimize": True},
     "150 classes, fast form, batch 16": {"optimize": True, "batch_size": 16},
-    "150 classes, compiled, batch 16": {"optimize": True, "batch_size": 16, "compile": True},
-    "150 classes, CUDA graphs, batch 16": {
-        "optimize": True, "batch_size": 16, "compile": True, "graphs": True,
-    },
-    "847 classes, compiled, batch 16": {
-        "optimize": True, "batch_size": 16, "compile": True, "classes": 847, "survivors": 85,
-    },
-    "class names": {"optimize": True, "classes": 0, "names": 630},
-}  # fmt: skip
+    "150 classes, compiled, batch 16": COMPILED,
+    "150 classes, compiled, other survivors each time, batch 16": (
+        COMPILED | {"varying": True, "warmup": 10}
+    ),
+    "150 classes, CUDA graphs, batch 16": COMPILED | {"graphs": True},
+    "847 classes, compiled, batch 16": COMPILED | {"classes": 847, "survivors": 85},
+    "class names": {"optimize": True, "classes": 0, "names": 630, "warmup": 1, "repeats": 2},
+}
 
 
 def test_a_gpu_measures_each_way_against_the_authors():
@@ -140,44 +142,58 @@ def test_a_gpu_measures_each_way_against_the_authors():
     }
 
 
-def test_the_rows_of_a_gpu_run_drawn_in_milliseconds(tmp_path, monkeypatch):
+@pytest.fixture
+def settings():
+    """Measuring sets threads, and how float32 matrices are multiplied; put both back."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+
+
+def test_the_rows_of_a_gpu_run_drawn_in_milliseconds(tmp_path, monkeypatch, settings):
     """On a CPU, with a small model: what differs is the device and the compiler."""
     model = str(save_model(SED(nano()), tmp_path / "model.safetensors"))
     compiled = []
     monkeypatch.setattr(benchmark, "compile_model", lambda _, graphs: compiled.append(graphs))
-    monkeypatch.setattr(suite, "measure_in_subprocess", measure)
+    monkeypatch.setattr(suite, "measure_in_subprocess", lambda case, **_: measure(case))
+    monkeypatch.setattr(benchmark, "UNIT_WARMUP", 0)
+    monkeypatch.setattr(benchmark, "UNIT_REPEATS", 1)
     small = {"device": "cpu", "classes": 3, "survivors": 2, "warmup": 0, "repeats": 1, "names": 2,
-             "image_side": 80, "threads": torch.get_num_threads()}  # fmt: skip
+             "image_side": 80, "batch_size": 1}  # fmt: skip
     table = tuple(
         replace(row, case=replace(row.case, **small | {"classes": min(row.case.classes, 3)}))
         for row in suite.rows(model, "cuda")
     )
     said = []
-    found = suite.run(table, said.append)
+    found = list(suite.run(table, said.append))
     assert [row["name"] for row in found] == list(ASKED)
     assert [row["error"] for row in found] == [None] * len(ASKED)
-    assert compiled == [False, True, False]
+    assert compiled == [False, False, True, False]
+    counted = [row for row in found if "compilations after warm-up" in row["figures"]]
+    assert [row["name"] for row in counted] == list(ASKED)[6:10]
     for row in found[:-1]:
         assert row["figures"]["ms an image"] > row["figures"]["encoder ms an image"] > 0
         assert row["figures"]["peak GB"] > 0
         assert row["figures"]["photos s"] > 0
     assert all(goal["value"] > 0 for row in found for goal in row["goals"])
     assert sum("goal" in text for text in said) == 4
-    suite.draw(found, tmp_path / "suite.png", "a processor", suite.MILLISECONDS)
+    suite_picture.draw(found, tmp_path / "suite.png", "a GPU", suite_picture.MILLISECONDS)
     with Image.open(tmp_path / "suite.png") as picture:
         assert min(picture.size) > 300
 
 
 def test_a_row_that_fails_misses_its_goals_and_the_others_are_measured(monkeypatch):
-    def fail(case):
+    def fail(case, **_):
         if case.compile:
             raise RuntimeError("measuring failed:\nno compiler")
         return MEASURED
 
     monkeypatch.setattr(suite, "measure_in_subprocess", fail)
-    table = [row for row in suite.rows("base", "cuda") if row.case.classes and not row.case.graphs]
+    asked = (*list(ASKED)[:7], "847 classes, compiled, batch 16")
+    table = [row for row in suite.rows("base", "cuda") if row.name in asked]
     said = []
-    *others, compiled, last = suite.run(tuple(table), said.append)
+    *others, compiled, last = suite.run(table, said.append)
     assert [row["error"] for row in others] == [None] * len(others)
     assert "speed-up" in others[-1]["figures"]
     for row in (compiled, last):
@@ -188,3 +204,48 @@ def test_a_row_that_fails_misses_its_goals_and_the_others_are_measured(monkeypat
         ]
     assert "  FAILED: no compiler" in said
     assert "  ms an image not measured, goal <= 8: MISSED" in said
+
+
+def test_a_row_that_hangs_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", hanging(tmp_path / "python"))
+    with pytest.raises(RuntimeError, match=r"measuring Case\(model='nano'.* took more than 0.2 s"):
+        measure_in_subprocess(Case(), most_seconds=0.2)
+
+
+def test_rows_are_chosen_by_name_in_the_order_of_the_table():
+    possible = suite.names("base", "cpu")
+    assert suite.choose(possible, ()) == possible
+    assert suite.choose(possible, ("847 classes", "150 classes")) == ("150 classes", "847 classes")
+    with pytest.raises(ValueError, match="no row is called '15 classes'; there are: 20 classes; "):
+        suite.choose(possible, ("15 classes",))
+    assert suite.names("base", "cuda")[-2:] == ("approximations", "profile")
+
+
+def test_a_row_that_is_measured_again_is_compared_with_one_measured_earlier(monkeypatch):
+    monkeypatch.setattr(suite, "measure_in_subprocess", lambda _, **__: MEASURED)
+    slow = MEASURED | {"seconds": MEASURED["seconds"] | {"whole": 50.0}}
+    table = [row for row in suite.rows("base") if row.name == "150 classes, two threads"]
+    for earlier, speed_up in (({}, None), ({"150 classes": {"case": slow, "error": None}}, 10)):
+        (found,) = suite.run(table, lambda _: None, earlier)
+        assert found["figures"].get("speed-up") == speed_up
+
+
+def test_the_memory_of_each_row_is_in_the_table(monkeypatch):
+    monkeypatch.setattr(suite, "measure_in_subprocess", lambda _, **__: MEASURED)
+    found = list(suite.run(suite.rows("base")[:1], lambda _: None))
+    head, line = suite.total(found)
+    assert head.split()[-4:] == ["peak", "GB", "above", "encoder"]
+    assert line.split() == ["20", "classes", "2500.00", "3.00", "1.25"]
+
+
+def test_the_picture_says_of_what_machine_and_days_its_figures_are():
+    facts = {"command": "c", "date": "2026-11-28", "device": "an H200", "torch": "2.15.0"}
+    found = suite_picture.title(facts, [{"date": "2026-11-27"}, {"date": "2026-11-28"}])
+    assert found == "command: c, date: 2026-11-27, 2026-11-28, device: an H200, torch: 2.15.0"
+
+
+def hanging(program):
+    """Write a program that does not end by itself soon; return its path."""
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    return str(program)

@@ -3,7 +3,17 @@ from functools import partial
 import pytest
 
 from pipelines.plan import LabelConfig
-from pipelines.throughput import StandIn, draw_photos, measure, steady_state, time_alone
+from pipelines.suite import goal_line
+from pipelines.throughput import (
+    StandIn,
+    Throughput,
+    draw_photos,
+    goals,
+    measure,
+    steady_state,
+    time_alone,
+)
+from sed.config import base, nano
 
 
 def scored(*lines):
@@ -23,6 +33,15 @@ def test_two_copies_share_the_work():
     result = steady_state(found, 12, 2, alone=5.0, whole_job=1.0)
     assert result.pipeline == pytest.approx(10 / 4)
     assert result.busy == pytest.approx(1)
+
+
+def test_the_goal_of_a_job_is_judged_by_what_was_measured():
+    found = Throughput(images=9, model_alone=10, pipeline=9.6, busy=0.8, whole_job=5)
+    (speed,), (busy,) = goals(found, base()), goals(found, None)
+    assert goal_line(speed) == "pipeline / model alone 0.96, goal >= 0.95: met"
+    assert goal_line(busy) == "busy 0.80, goal >= 0.85: MISSED"
+    assert (speed["value"], speed["met"], busy["met"]) == (0.96, True, False)
+    assert goals(found, nano()) == []
 
 
 def test_many_photos_take_the_room_of_few(tmp_path):

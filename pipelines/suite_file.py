@@ -1,0 +1,87 @@
+"""What the table of speeds found, in a file: a row is there as soon as it is measured.
+
+A later command that measures some rows again puts them among the others, if these are of the same
+device, torch, model and allocator.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.storage import locate
+
+SAME = ("device", "torch", "model", "allocator")
+"""Facts that rows of one file share."""
+
+OWN = ("date", "command")
+"""Facts that each row has of its own."""
+
+
+class SuiteFile:
+    """The rows of the table, what approximations cost, and what failed."""
+
+    def __init__(self, file: Path, facts: Mapping[str, Any], order: Sequence[str]) -> None:
+        """Take over the rows that a file holds, if they go together with what is measured now.
+
+        Args:
+            file: JSON. If its rows are of another device, it is kept as NAME.previous.json.
+            facts: What the figures must be read with.
+            order: Names of all rows of the table; others are left out.
+        """
+        self.file, self.facts, self.order = file, facts, order
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.accuracy: list[dict[str, Any]] = []
+        self.errors: dict[str, str] = {}
+        earlier = read(file)
+        if all(earlier.get(name) == facts[name] for name in SAME):
+            self.rows = {row["name"]: row for row in earlier["rows"]}
+            self.accuracy, self.errors = earlier["accuracy"], earlier["errors"]
+        elif file.exists():
+            file.replace(file.with_suffix(".previous.json"))
+
+    def put_row(self, row: Mapping[str, Any]) -> None:
+        """Put a row in the place of an earlier one of its name, and write the file."""
+        self.rows[row["name"]] = {**row, **{name: self.facts[name] for name in OWN}}
+        self.write()
+
+    def put_accuracy(self, accuracy: Iterable[Mapping[str, Any]]) -> None:
+        """Put what approximations cost in the place of what was found earlier, and write."""
+        self.accuracy = [{**one, **{name: self.facts[name] for name in OWN}} for one in accuracy]
+        self.write()
+
+    def put_error(self, part: str, error: str | None) -> None:
+        """Note why a part beside the rows failed, or that it did not, and write the file."""
+        self.errors.pop(part, None)
+        if error is not None:
+            self.errors[part] = error
+        self.write()
+
+    def failed(self, names: Iterable[str]) -> list[str]:
+        """Return which of some rows and parts failed."""
+        errors = self.errors | {name: row["error"] for name, row in self.rows.items()}
+        return [name for name in names if errors.get(name)]
+
+    def in_order(self) -> list[dict[str, Any]]:
+        """Return the rows that there are, as the table has them."""
+        return [self.rows[name] for name in self.order if name in self.rows]
+
+    def result(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        found = {"rows": self.in_order(), "accuracy": self.accuracy, "errors": self.errors}
+        return {**self.facts, **found}
+
+    def write(self) -> None:
+        """Write the file at once: one who reads it, or a kill, finds all of it or the earlier."""
+        text = json.dumps(self.result(), indent=1)
+        locate(str(self.file)).write(text.encode())
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return what an earlier command wrote; nothing if this one cannot go on with it."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(found, dict) and {"rows", "accuracy", "errors"} <= found.keys()
+    return found if whole else {}
