@@ -127,7 +127,8 @@ class Args(SessionArgs):
 
     decode: bool = False
     """Measure instead what an image takes of a CPU core besides the model, at 0.3, 2 and 12
-    megapixels: to decode it, and to describe its labels. Says how many cores a GPU needs."""
+    megapixels: to decode it, and to describe its labels. Says how many cores a GPU needs at least
+    for each: to decode on any node, to describe on its own."""
 
     model_ms: float = 8.0
     """With --decode: milliseconds that the model on a GPU takes for an image."""
@@ -193,6 +194,7 @@ def measure_suite(args: Args, model: str, mlflow_uri: str, names: Sequence[str])
     for row in suite.run([row for row in table if row.name in names], say, file.rows):
         file.put_row(row)
         measured.append(row)
+    suite.compare_again(table, file.rows)
     if suite.ACCURACY in names:
         attempt(file, suite.ACCURACY, lambda: measure_accuracy(args, file))
     if suite.PROFILE in names:
@@ -218,9 +220,12 @@ def measure_suite(args: Args, model: str, mlflow_uri: str, names: Sequence[str])
 
 def measure_accuracy(args: Args, file: "SuiteFile") -> None:
     """Measure what approximations cost, and put it into the file of the suite."""
+    import torch
+
     from pipelines import approximations
 
-    say("what approximations cost: the bundled model on drawn scenes ...")
+    say("what approximations cost: the bundled model on drawn scenes, of a CPU on one thread ...")
+    torch.set_num_threads(1)  # as the rows, which have processes of their own
     accuracy = approximations.measure(SCENES, device=device(args))
     for one in accuracy:
         say(approximations.line(one))
@@ -276,7 +281,9 @@ def measure_pipeline(args: Args, case: "Case", model: str, mlflow_uri: str) -> N
     torch.set_num_threads(args.threads)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        throughput.draw_photos(folder / "photos", args.images, width=640, height=480)
+        throughput.draw_photos(
+            folder / "photos", args.images, width=throughput.WIDTH, height=throughput.HEIGHT
+        )
         config = LabelConfig(
             images=str(folder / "photos"),
             output=str(folder / "out"),
@@ -327,7 +334,7 @@ def measure_decoding(args: Args, model: str, mlflow_uri: str) -> None:
                 "describe_seconds": one.describe_seconds,
             }
             run.metrics({f"{one.width}x{one.height}/{name}": x for name, x in figures.items()})
-    sizes = [asdict(one) | {"cores": one.cores(args.model_ms / 1000)} for one in found]
+    sizes = [asdict(one) | one.cores(args.model_ms / 1000) for one in found]
     finish(facts | {"run_id": run.id, "sizes": sizes}, as_json=args.json)
 
 

@@ -19,7 +19,8 @@ class Args(session.SessionArgs):
     """
 
     images: str | None = None
-    """Folder or bucket prefix (recursive), a Parquet, CSV or JSONL list of URIs, or one image."""
+    """Folder or bucket prefix (recursive), a Parquet, CSV or JSONL list of URIs, or one image; on
+    several machines, where all of them see it."""
 
     features: str | None = None
     """Instead of --images: an --output made with --keep-features, whose images are labelled again

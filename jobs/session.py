@@ -1,7 +1,7 @@
 """What every job shares: its common flags, its logging, its cluster and its exit status.
 
 Exit status: 0 done; 1 the job failed (an uncaught exception); 2 the input is wrong and nothing was
-started.
+started; 130 a person pressed Ctrl-C (`jobs.interrupt`).
 """
 
 import json

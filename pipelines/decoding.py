@@ -176,13 +176,16 @@ class Pixels:
 
 
 def ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    count: int = READ_AHEAD,
 ) -> Iterator[Result]:
-    """Yield function(item) in order, a bounded number of calls ahead of the reader."""
+    """Yield function(item) in order, so many calls ahead of the reader."""
     pending = deque()
     for item in items:
         pending.append(pool.submit(function, item))
-        if len(pending) > READ_AHEAD:
+        if len(pending) > count:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()

@@ -22,6 +22,12 @@ from pipelines.storage import Location, open_buckets
 TOP = r"^(?P<top>/[^/]+/)"
 """Start of the path of a local file that is not in "/" itself."""
 
+INNER = r"^(?P<inner>[^/]+)/"
+"""Start of the rest of a path that is not in the folder itself."""
+
+MOST_FOLDERS = 256
+"""Looked at within a folder: mounts, or parts of a corpus, that may be missing by themselves."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -45,13 +51,28 @@ def surroundings(uris: pa.Array | pa.ChunkedArray) -> Surroundings:
 
 
 def local_folders(uris: pa.Array | pa.ChunkedArray) -> list[str]:
-    """Return the folder that all local images have in common, one for each top-level folder."""
-    tops = pc.unique(pc.struct_field(pc.extract_regex(uris, TOP), "top"))
+    """Return the folders that hold the local images.
+
+    They are those within the folder that all images of a top-level folder have in common, unless
+    there are more than `MOST_FOLDERS`, or images beside them: then it is that folder.
+    """
     folders = []
-    for top in sorted(filter(None, tops.to_pylist())):
-        ends = pc.min_max(uris.filter(pc.starts_with(uris, top))).as_py()
-        folders.append(os.path.commonpath(map(os.path.dirname, ends.values())))
+    for top in sorted(filter(None, starts(uris, TOP, "top"))):
+        inside = uris.filter(pc.starts_with(uris, top))
+        ends = pc.min_max(inside).as_py()
+        common = os.path.commonpath(map(os.path.dirname, ends.values()))
+        rest = pc.utf8_slice_codeunits(inside, len(common) + 1)
+        inner = starts(rest, INNER, "inner")
+        if None in inner or len(inner) > MOST_FOLDERS:
+            folders.append(common)
+        else:
+            folders += [f"{common}/{name}" for name in sorted(filter(None, inner))]
     return folders
+
+
+def starts(texts: pa.Array | pa.ChunkedArray, pattern: str, name: str) -> Sequence[str | None]:
+    """Return the different starts that a pattern finds; None is that of texts without one."""
+    return pc.unique(pc.struct_field(pc.extract_regex(texts, pattern), name)).to_pylist()
 
 
 def is_gone(folder: str) -> bool:

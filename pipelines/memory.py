@@ -21,8 +21,8 @@ PROC = Path("/proc")
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
-LOOKING = 0.05
-"""Share of a CPU that looking may take; with many processes the pauses get longer."""
+LOOKING = 0.01
+"""Share of a CPU that looking may take from the job; with much memory the pauses get longer."""
 
 START = (0.1, 0.2)
 """Between these shares of the images all runs, and little can have piled up."""

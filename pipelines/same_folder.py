@@ -1,5 +1,6 @@
 """Whether all nodes of a cluster see the same output, which a folder of each one's disk is not."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -39,6 +40,6 @@ def check_same_folder(output: Location, marker: Location | None) -> None:
     """
     if marker is not None and not marker.exists():
         raise ValueError(
-            f"the output {output.uri} is not the same folder on every node of the cluster: "
-            "choose a bucket (s3://...) or a disk that all of them share"
+            f"the output {output.uri} is not the same folder on every node of the cluster, not on "
+            f"{socket.gethostname()}: choose a bucket (s3://...) or a disk that all of them share"
         )

@@ -4,6 +4,7 @@ A later command that measures some rows again puts them among the others, if the
 device, torch, model and allocator.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ class SuiteFile:
         """Take over the rows that a file holds, if they go together with what is measured now.
 
         Args:
-            file: JSON. If its rows are of another device, it is kept as NAME.previous.json.
+            file: JSON. If its rows are of another device, it is kept as NAME.previous-1.json, or
+                the next number that is free.
             facts: What the figures must be read with.
             order: Names of all rows of the table; others are left out.
         """
@@ -38,11 +40,19 @@ class SuiteFile:
             self.rows = {row["name"]: row for row in earlier["rows"]}
             self.accuracy, self.errors = earlier["accuracy"], earlier["errors"]
         elif file.exists():
-            file.replace(file.with_suffix(".previous.json"))
+            file.replace(free_name(file))
 
     def put_row(self, row: Mapping[str, Any]) -> None:
-        """Put a row in the place of an earlier one of its name, and write the file."""
-        self.rows[row["name"]] = {**row, **{name: self.facts[name] for name in OWN}}
+        """Put a row in the place of an earlier one of its name, and write the file.
+
+        One that failed takes the place of none that did not: that it failed is noted.
+        """
+        name = row["name"]
+        self.errors.pop(name, None)
+        if row["error"] and name in self.rows and not self.rows[name]["error"]:
+            self.errors[name] = row["error"]
+        else:
+            self.rows[name] = {**row, **{fact: self.facts[fact] for fact in OWN}}
         self.write()
 
     def put_accuracy(self, accuracy: Iterable[Mapping[str, Any]]) -> None:
@@ -59,7 +69,7 @@ class SuiteFile:
 
     def failed(self, names: Iterable[str]) -> list[str]:
         """Return which of some rows and parts failed."""
-        errors = self.errors | {name: row["error"] for name, row in self.rows.items()}
+        errors = {name: row["error"] for name, row in self.rows.items()} | self.errors
         return [name for name in names if errors.get(name)]
 
     def in_order(self) -> list[dict[str, Any]]:
@@ -75,6 +85,12 @@ class SuiteFile:
         """Write the file at once: one who reads it, or a kill, finds all of it or the earlier."""
         text = json.dumps(self.result(), indent=1)
         locate(str(self.file)).write(text.encode())
+
+
+def free_name(file: Path) -> Path:
+    """Return a name for what is set aside that no file has yet."""
+    names = (file.with_suffix(f".previous-{number}.json") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -28,9 +28,13 @@ from pipelines.labeller import LoadModel, Model
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.suite import Goal, judge
 from sed.config import base
+from sed.transfers import Download
 from sed.uncertainty import Doubts
 
 T = TypeVar("T")
+
+WIDTH, HEIGHT = 640, 480
+"""Of the photos, in pixels."""
 
 DRAWN = 64
 """Different photos; the others are links to them."""
@@ -127,7 +131,7 @@ class Throughput:
 
     images: int
     model_alone: float
-    """Images per second of one copy of the model that waits for nothing."""
+    """Images per second of one copy of the model that waits for nothing, label maps included."""
 
     pipeline: float
     """Images per second of the whole, from files to committed labels, for each copy."""
@@ -200,14 +204,24 @@ def load_case(case: Case, device: str) -> Model:
 
 @torch.inference_mode()
 def time_alone(model: Model, config: LabelConfig, *, batches: int) -> float:
-    """Return the images per second of a model that is given one batch after the other."""
+    """Return the images per second of a model that is given one batch after the other.
+
+    As `jobs.benchmark` counts them: from the model's input to label maps at the size of the photos.
+    """
     policy, size = sed.Rejection.parse(config.rejection), model.config.image_size
     text_NPD, batch_size = model.embed_classes(config.classes), config.batch_size
     images_B3HW = torch.rand(batch_size, 3, size, size, device=text_NPD.device)
-    model.score(images_B3HW, text_NPD, policy)
+
+    def label_batch() -> None:
+        download = Download()
+        for scores in model.score(images_B3HW, text_NPD, policy):
+            download.copy(scores.label_map(HEIGHT, WIDTH)[0])
+        download.wait()
+
+    label_batch()
     start = done(images_B3HW.device)
     for _ in range(batches):
-        model.score(images_B3HW, text_NPD, policy)
+        label_batch()
     return batches * batch_size / (done(images_B3HW.device) - start)
 
 

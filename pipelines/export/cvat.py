@@ -33,6 +33,7 @@ class CVAT(Format):
     "no object". The two hold the same: an object here is all of a class.
     """
 
+    edition = 2
     owns = (LABEL_MAP, LABELS, "ImageSets", *FOLDERS)
 
     def check(self, corpus: Corpus) -> None:

@@ -81,7 +81,7 @@ def append(stream: BinaryIO, pieces: Iterable[Location], *, separator: bytes = b
     """
     between = b""
     with ThreadPoolExecutor(READERS) as pool:
-        for source, begin in ahead(pool, opened, pieces):
+        for source, begin in ahead(pool, opened, pieces, READERS):
             with source:
                 if begin:
                     stream.write(between + begin)
@@ -98,7 +98,7 @@ def opened(piece: Location) -> tuple[BinaryIO, bytes]:
 def contents(places: Iterable[Location]) -> Iterator[bytes]:
     """Yield the contents of small files in order; the next ones are read meanwhile."""
     with ThreadPoolExecutor(READERS) as pool:
-        yield from ahead(pool, Location.read, places)
+        yield from ahead(pool, Location.read, places, READERS)
 
 
 def write_json(

@@ -119,6 +119,9 @@ class Format(ABC):
     owns: ClassVar[tuple[str, ...]]
     """Files and folders at the top of an export of this format, apart from export.json."""
 
+    edition: ClassVar[int] = 1
+    """One more when the format writes something else: what an older one began is begun anew."""
+
     images_per_piece: ClassVar[int] = 1
     """A piece has at least so many images, if there are; else it is one file of labels/."""
 

@@ -57,7 +57,7 @@ class Plan:
         corpus = self.corpus
         facts = [
             VERSION,
-            self.format,
+            [self.format, FORMATS[self.format].edition],
             [corpus.run["run_id"], corpus.run["status"]],
             [corpus.root, corpus.classes],
             [(part.name, part.num_images, part.num_segments) for part in corpus.parts],

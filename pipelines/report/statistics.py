@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,8 @@ def read_labels(
     statistics = LabelStatistics(num_classes, Lowest(samples), Lowest(uncertain))
     files = [info.path for info in parts(output, LABELS)]
     with ThreadPoolExecutor(READERS) as pool:
-        contents = ahead(pool, lambda file: list(batches(output, file, COLUMNS)), files)
+        read = partial(all_batches, output, columns=COLUMNS)
+        contents = ahead(pool, read, files, READERS)
         for file, found in zip(files, contents, strict=True):
             offset = 0
             for batch in found:
@@ -271,13 +273,19 @@ def read_labels(
     return statistics
 
 
+def all_batches(output: Location, file: str, columns: list[str]) -> list[pa.RecordBatch]:
+    """Return the columns of one file."""
+    return list(batches(output, file, columns))
+
+
 def read_errors(output: Location) -> ErrorStatistics:
     """Count all rows of errors/ and list the first."""
     statistics = ErrorStatistics()
     columns = ["image_uri", "error_type", "message"]
     files = [info.path for info in parts(output, ERRORS)]
     with ThreadPoolExecutor(READERS) as pool:
-        for found in ahead(pool, lambda file: list(batches(output, file, columns)), files):
+        read = partial(all_batches, output, columns=columns)
+        for found in ahead(pool, read, files, READERS):
             for batch in found:
                 statistics.kinds.update(batch["error_type"].to_pylist())
                 wanted = MAX_ERRORS - len(statistics.listed)

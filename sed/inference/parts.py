@@ -44,7 +44,7 @@ def cut(
         elements_each: What one pair adds to the largest intermediate.
         device: Where they are.
         mixed: Whether a GPU may take pairs of several images together: then in the fewest parts
-            that fit, all about as long, and so of one shape once they are filled up.
+            that fit, all about as long, and so mostly of one shape once they are filled up.
     """
     budget = CPU_ELEMENTS if device.type == "cpu" else CUDA_ELEMENTS
     length = max(1, budget // max(1, elements_each))

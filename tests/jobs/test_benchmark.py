@@ -174,9 +174,10 @@ def test_the_work_of_a_core_is_measured_at_three_sizes(monkeypatch, tmp_path, ca
     assert [(one["width"], one["height"]) for one in sizes] == list(cpu_work.SIZES)
     for one in sizes:
         assert one["decode_seconds"] > 0 < one["describe_seconds"]
-        assert one["cores"] == (one["decode_seconds"] + one["describe_seconds"]) / 0.002
+        assert one["decode_cores"] == one["decode_seconds"] / 0.002
+        assert one["describe_cores"] == one["describe_seconds"] / 0.002
     assert sizes[0]["kilobytes"] < sizes[1]["kilobytes"] < sizes[2]["kilobytes"]
-    assert "cores for 2 ms" in lines[-4]
+    assert "for 2 ms: decode  describe cores" in lines[-4]
     assert len(lines[-4:]) == len(sizes) + 1
 
 

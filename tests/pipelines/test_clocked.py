@@ -59,6 +59,13 @@ def gpu(monkeypatch):
     return fake
 
 
+class Found:
+    """Scores whose label map is there already."""
+
+    def label_map(self, height, width):
+        return torch.zeros(height, width), None
+
+
 class Launching:
     """A model that tells its GPU to compute half a second for each image, and returns at once."""
 
@@ -75,7 +82,7 @@ class Launching:
 
     def score(self, images_B3HW, text_NPD, rejection=None):
         self.gpu.tell(0.5 * len(images_B3HW))
-        return [None] * len(images_B3HW)
+        return [Found()] * len(images_B3HW)
 
 
 def written(model):

@@ -63,6 +63,24 @@ def test_the_folders_of_images_are_those_that_all_of_a_top_folder_have_in_common
     assert local_folders(pa.chunked_array([uris, later])) == ["/a/b", "/d/e"]
 
 
+def test_a_mount_beside_others_that_goes_away_ends_the_job(photos, tmp_path):
+    write_photos(tmp_path / "mount", 2)
+    uris = pa.concat_arrays([image_uris(photos), image_uris(tmp_path / "mount")])
+    assert local_folders(uris) == [f"{tmp_path}/mount", str(photos)]
+    step = Decode(64, 256, around=surroundings(uris))
+    (tmp_path / "mount").rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="mount is missing or empty"):
+        step.fetch(f"{tmp_path}/mount/photo00.png")
+    assert isinstance(step.fetch(f"{photos}/none.png"), FileNotFoundError)
+
+
+def test_of_very_many_folders_the_one_around_them_is_looked_at(monkeypatch):
+    monkeypatch.setattr("pipelines.faults.MOST_FOLDERS", 2)
+    uris = [f"/a/b/{name}/1.png" for name in "xyz"]
+    assert local_folders(pa.array(uris[:2])) == ["/a/b/x", "/a/b/y"]
+    assert local_folders(pa.array(uris)) == ["/a/b"]
+
+
 def test_a_list_all_of_whose_images_are_in_no_folder_is_said_before_the_job(
     photos, tmp_path, random_checkpoint
 ):
@@ -75,8 +93,11 @@ def test_a_list_all_of_whose_images_are_in_no_folder_is_said_before_the_job(
     (tmp_path / "list.csv").write_text("image_uri\ngone/a.png\ngone/b.png\n")
     with pytest.raises(FileNotFoundError, match=r"there is no image: the folder .*/gone is"):
         make_plan(config)
+    (tmp_path / "list.csv").write_text("image_uri\ngone/a.png\ntoo/b.png\n")
+    with pytest.raises(FileNotFoundError, match=r"the folder .*/gone and .*/too is missing"):
+        make_plan(config)
     (tmp_path / "list.csv").write_text("image_uri\ngone/a.png\nphotos/photo00.png\n")
-    assert make_plan(config).around.folders == [str(tmp_path)]
+    assert make_plan(config).around.folders == [str(photos)]
 
 
 def fail_with(monkeypatch, name, *paths):

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 
 from pipelines import shards
 from pipelines.buckets import bucket_filesystem, is_outage
+from pipelines.faults import check_seen, surroundings
 from pipelines.listing import is_input, list_images
 from pipelines.storage import Location, locate, open_buckets
 from pipelines.walking import walk
@@ -343,7 +345,11 @@ def memory_of_planning(images):
     """
     Location.walk = folders_of_1000
     before = kilobytes("VmRSS")
-    manifest = shards.extend(shards.no_manifest(), listed(images).image_uris)
+    uris = listed(images).image_uris
+    with suppress(FileNotFoundError):  # there are no such folders
+        check_seen(uris)
+    manifest = shards.extend(shards.no_manifest(), uris)
+    surroundings(manifest["image_uri"])
     shards.list_digest(manifest)
     todo = shards.remaining(manifest, set(range(0, 10_000, 2)))
     return len(manifest), len(todo), 1024 * (kilobytes("VmHWM") - before)

@@ -1,6 +1,7 @@
 """An output that is another folder on another node, as the folders of one machine stand for it."""
 
 import pickle
+import socket
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipelines.storage import locate
 from pipelines.worker import Setup, train_on_worker
 from tests.training import make_config
 
-OTHER = "is not the same folder on every node"
+OTHER = f"is not the same folder on every node of the cluster, not on {socket.gethostname()}"
 
 
 @pytest.fixture

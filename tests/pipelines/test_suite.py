@@ -111,7 +111,7 @@ ASKED = {
     "150 classes, fast form, batch 16": {"optimize": True, "batch_size": 16},
     "150 classes, compiled, batch 16": COMPILED,
     "150 classes, compiled, other survivors each time, batch 16": (
-        COMPILED | {"varying": True, "warmup": 10}
+        COMPILED | {"varying": True, "warmup": 20}
     ),
     "150 classes, CUDA graphs, batch 16": COMPILED | {"graphs": True},
     "847 classes, compiled, batch 16": COMPILED | {"classes": 847, "survivors": 85},

@@ -57,7 +57,26 @@ def test_rows_of_another_machine_are_set_aside(path, name):
     before = path.read_text()
     SuiteFile(path, {**FACTS, name: "another"}, ORDER).put_row(row("b", 2))
     assert written(path) == [("b", 2, "2026-11-28")]
-    assert path.with_name("suite.previous.json").read_text() == before
+    assert path.with_name("suite.previous-1.json").read_text() == before
+
+
+def test_nothing_that_was_set_aside_is_written_over(path):
+    for number, device in enumerate("abc"):
+        SuiteFile(path, {**FACTS, "device": device}, ORDER).put_row(row("a", number))
+    for number in (1, 2):
+        found = json.loads(path.with_name(f"suite.previous-{number}.json").read_text())
+        assert found["device"] == "ab"[number - 1]
+
+
+def test_a_row_that_fails_later_leaves_what_was_measured(path):
+    SuiteFile(path, FACTS, ORDER).put_row(row("a", 1))
+    file = SuiteFile(path, FACTS, ORDER)
+    file.put_row({"name": "a", "figures": {}, "error": "no memory"})
+    assert written(path) == [("a", 1, "2026-11-28")]
+    assert file.failed(("a",)) == ["a"]
+    file.put_row(row("a", 2))
+    assert written(path) == [("a", 2, "2026-11-28")]
+    assert file.failed(("a",)) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}'])
@@ -66,7 +85,7 @@ def test_a_file_that_is_none_of_this_is_set_aside(path, text):
     path.write_text(text)
     SuiteFile(path, FACTS, ORDER).put_row(row("a", 1))
     assert written(path) == [("a", 1, "2026-11-28")]
-    assert path.with_name("suite.previous.json").read_text() == text
+    assert path.with_name("suite.previous-1.json").read_text() == text
 
 
 def test_what_failed_is_said_of_what_was_asked_for(path):

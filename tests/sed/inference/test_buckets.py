@@ -133,4 +133,4 @@ def test_survivors_at_random_never_need_more_programs_than_are_allowed():
             bucketed = Bucketed(torch.compile(step.forward, dynamic=False, backend=note))
             for count in (2 ** (torch.rand(150) * 12)).int().clamp(max=most).tolist():
                 bucketed(torch.zeros(count, 1))
-    assert 64 < len(programs) <= allowed
+    assert 64 < len(programs) <= allowed // 2, "half are left for the last locations"
