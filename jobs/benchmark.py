@@ -194,7 +194,7 @@ def measure_suite(args: Args, model: str, mlflow_uri: str, names: Sequence[str])
     for row in suite.run([row for row in table if row.name in names], say, file.rows):
         file.put_row(row)
         measured.append(row)
-    suite.compare_again(table, file.rows)
+    file.compare_again(table)
     if suite.ACCURACY in names:
         attempt(file, suite.ACCURACY, lambda: measure_accuracy(args, file))
     if suite.PROFILE in names:

@@ -250,14 +250,6 @@ def compare(row: Row, measured: Found, before: Found | None) -> dict[str, Any]:
     return {"figures": values, "goals": [judge(goal, values) for goal in row.goals]}
 
 
-def compare_again(table: Sequence[Row], found: Mapping[str, dict[str, Any]]) -> None:
-    """Compare rows anew, in place: what one is compared with may have been measured since."""
-    for row in table:
-        one, before = found.get(row.name), found.get(row.speedup_of)
-        if one is not None and before is not None and not one["error"]:
-            one |= compare(row, one["case"], before)
-
-
 def judge(goal: Goal, values: Mapping[str, float]) -> dict[str, Any]:
     """Return a goal with what was measured, and whether that keeps the bound."""
     value = values.get(goal.figure)

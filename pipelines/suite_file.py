@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.storage import locate
+from pipelines.suite import Row, compare
 
 SAME = ("device", "torch", "model", "allocator")
 """Facts that rows of one file share."""
@@ -53,6 +54,18 @@ class SuiteFile:
             self.errors[name] = row["error"]
         else:
             self.rows[name] = {**row, **{fact: self.facts[fact] for fact in OWN}}
+        self.write()
+
+    def compare_again(self, table: Sequence[Row]) -> None:
+        """Compare the rows anew, and write: what one is compared with may have been measured since.
+
+        Args:
+            table: All rows.
+        """
+        for row in table:
+            one, before = self.rows.get(row.name), self.rows.get(row.speedup_of)
+            if one is not None and before is not None and not one["error"]:
+                one |= compare(row, one["case"], before)
         self.write()
 
     def put_accuracy(self, accuracy: Iterable[Mapping[str, Any]]) -> None:

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from pipelines import suite
+from pipelines.benchmark import Case
+from pipelines.suite import compare
 from pipelines.suite_file import SuiteFile
 
 FACTS = {
@@ -77,6 +80,31 @@ def test_a_row_that_fails_later_leaves_what_was_measured(path):
     file.put_row(row("a", 2))
     assert written(path) == [("a", 2, "2026-11-28")]
     assert file.failed(("a",)) == []
+
+
+def measured(seconds):
+    """What a row's process finds."""
+    times = {"whole": seconds, "encoder": 1, "labels": 1, "photos": 1}
+    return {
+        "per_encoder": {"whole": 1.0, "encoder": 0.5}, "seconds": times, "batch_size": 1,
+        "peak_memory_gb": 2.0, "encoder_memory_gb": 1.0,
+    }  # fmt: skip
+
+
+def test_a_row_is_compared_with_what_was_measured_since(path):
+    goal = suite.Goal(figure="speed-up", bound=3, least=True)
+    first = suite.Row(name="a", case=Case())
+    second = suite.Row(name="b", case=Case(), goals=(goal,), speedup_of="a")
+    file = SuiteFile(path, FACTS, ORDER)
+    for one, before in ((first, None), (second, {"case": measured(4.0)})):
+        case = measured(1.0)
+        file.put_row({"name": one.name, "error": None, "case": case} | compare(one, case, before))
+    assert file.rows["b"]["figures"]["speed-up"] == 4
+    assert file.rows["b"]["goals"][0]["met"]
+    file.compare_again((first, second))
+    *_, found = json.loads(path.read_text())["rows"]
+    assert found["figures"]["speed-up"] == 1
+    assert not found["goals"][0]["met"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}'])
