@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-from pipelines.buckets import is_denied, may_be_of_one, raise_outage
+from pipelines.buckets import is_denied, raise_outage_of_all
 from pipelines.storage import Location, locate
 
 PROBES = 3
@@ -55,8 +55,8 @@ def denies(place: Location) -> bool:
     try:
         probe(place)
     except OSError as error:
-        if not may_be_of_one(error):  # else the first worker that reads it finds out
-            raise_outage(error, place.fs, place.path)
+        # What may be its own fault the first worker that reads it finds out.
+        raise_outage_of_all(error, place.fs, place.path)
         return is_denied(error)
     except ValueError:  # a path that pyarrow does not take
         return False

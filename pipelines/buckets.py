@@ -169,6 +169,12 @@ def is_denied(error: OSError) -> bool:
     return isinstance(error, PermissionError) or DENIED.search(str(error)) is not None
 
 
+def raise_outage_of_all(error: OSError, fs: FileSystem, path: str) -> None:
+    """Raise what kept a file from being read where that cannot be the fault of this file."""
+    if not may_be_of_one(error):
+        raise_outage(error, fs, path)
+
+
 def raise_outage(error: OSError, fs: FileSystem, path: str) -> None:
     """Raise what kept a file from being read where that is not the fault of this file.
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from pipelines.access import probe, spread
-from pipelines.buckets import may_be_of_one, raise_outage
+from pipelines.buckets import raise_outage, raise_outage_of_all
 from pipelines.storage import Location, open_buckets
 
 TOP = r"^(?P<top>/[^/]+/)"
@@ -137,8 +137,7 @@ def read_again(
     try:
         return place.read_at_most(limit)
     except OSError as again:
-        if not may_be_of_one(again):
-            raise_outage(again, place.fs, place.path)
+        raise_outage_of_all(again, place.fs, place.path)
         return again
 
 

@@ -51,6 +51,9 @@ class Listing:
     skipped: int
     """Objects that are no input: their names have the ending of something else, or no UTF-8."""
 
+    is_list: bool
+    """Whether somebody wrote the URIs down; else they were seen where they are."""
+
 
 def list_images(
     images: str, *, column: str, limit: int | None = None, without: Location | None = None
@@ -68,9 +71,10 @@ def list_images(
         OSError: It cannot be read.
     """
     place, kind = open_images(images)
+    is_list = kind != FileType.Directory and ending(place.path) in LIST_ENDINGS
     if kind == FileType.Directory:
         found = folder_uris(place, without)
-    elif ending(place.path) in LIST_ENDINGS:
+    elif is_list:
         found = listed_uris(place, column)
     elif is_input(place.path):
         found = [pa.array([place.uri], URIS)]
@@ -81,7 +85,7 @@ def list_images(
     inputs, skipped = keep_inputs(found)
     if not len(inputs):
         raise ValueError(f"there is no image in {images!r} ({skipped} other objects)")
-    return Listing(sorted_once(inputs)[:limit], skipped)
+    return Listing(sorted_once(inputs)[:limit], skipped, is_list)
 
 
 def open_images(images: str) -> tuple[Location, FileType]:

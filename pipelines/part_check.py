@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from pipelines import rows, shards
-from pipelines.buckets import may_be_of_one, raise_outage
+from pipelines.buckets import raise_outage_of_all
 from pipelines.row_check import mask_problem, photo_problem, stamp_problem
 from pipelines.storage import Location, locate
 
@@ -81,5 +81,5 @@ class CheckPart:
 
 def end_in_outage(error: Exception, place: Location) -> None:
     """Raise what kept a file from being read where that says nothing about this file."""
-    if isinstance(error, OSError) and not may_be_of_one(error):
-        raise_outage(error, place.fs, place.path)
+    if isinstance(error, OSError):
+        raise_outage_of_all(error, place.fs, place.path)

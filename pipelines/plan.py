@@ -256,7 +256,8 @@ def list_inputs(
     listing = list_images(
         config.images or source.uri, column=config.images_column, limit=config.limit, without=output
     )
-    check_seen(listing.image_uris)
+    if listing.is_list:
+        check_seen(listing.image_uris)
     check_readable(listing.image_uris, open_buckets(listing.image_uris))
     manifest = shards.extend(old, listing.image_uris)
     return (manifest if config.limit is None else manifest[: config.limit]), listing.skipped
