@@ -14,6 +14,15 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def torch_settings():
+    """Measuring sets threads, and how float32 matrices are multiplied; put both back."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Text embeddings of a test run are cached in a folder of its own."""

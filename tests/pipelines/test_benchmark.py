@@ -24,15 +24,6 @@ def checkpoint(tmp_path_factory):
     return str(save_model(SED(nano()), tmp_path_factory.mktemp("model") / "model.safetensors"))
 
 
-@pytest.fixture
-def one_thread():
-    """Measuring sets the number of threads and the precision; put them back."""
-    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    yield
-    torch.set_num_threads(before)
-    torch.set_float32_matmul_precision(precision)
-
-
 def test_forced_survivors_are_as_many_as_asked_for_and_always_the_same():
     forced = Forced(Rejection.parse("topk:2"), same(5))
     kept = forced.keep(torch.randn(30, 4, 4), level=0)
@@ -54,7 +45,7 @@ def test_survivors_may_differ_from_image_to_image_around_a_number():
     assert all(map(torch.equal, kept, draw(200))), "another run draws the same"
 
 
-def test_one_run_after_the_other_has_other_survivors(checkpoint, one_thread, monkeypatch):
+def test_one_run_after_the_other_has_other_survivors(checkpoint, torch_settings, monkeypatch):
     kept = []
 
     def remember(model, images_B3HW, rejection, case):
@@ -90,7 +81,7 @@ def test_the_plain_encoder_has_the_precision_and_layout_of_its_case(checkpoint, 
     assert all(weight.is_contiguous() for weight in plain.parameters())
 
 
-def test_the_unit_is_warm_however_few_runs_a_case_has(checkpoint, one_thread, monkeypatch):
+def test_the_unit_is_warm_however_few_runs_a_case_has(checkpoint, torch_settings, monkeypatch):
     encoded, encode = [], SED.encode
 
     def count(model, images_B3HW):
@@ -130,7 +121,7 @@ def test_the_policy_is_asked_although_its_answer_is_replaced():
 
 
 @pytest.mark.parametrize("optimize", [False, True])
-def test_a_case_has_a_time_for_each_phase(checkpoint, one_thread, optimize):
+def test_a_case_has_a_time_for_each_phase(checkpoint, torch_settings, optimize):
     case = Case(
         model=checkpoint, classes=9, rejection="topk:1", survivors=3, batch_size=2, repeats=1,
         optimize=optimize,
@@ -146,7 +137,7 @@ def test_a_case_has_a_time_for_each_phase(checkpoint, one_thread, optimize):
     assert 0 < found["encoder_memory_gb"] <= found["peak_memory_gb"]
 
 
-def test_no_classes_measure_the_embedding_of_names(checkpoint, one_thread):
+def test_no_classes_measure_the_embedding_of_names(checkpoint, torch_settings):
     found = measure(Case(model=checkpoint, classes=0, names=3, repeats=1, warmup=0))
     assert set(found["seconds"]) == {"plain encoder", "class name", "each of several"}
 

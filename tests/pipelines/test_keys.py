@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -23,6 +22,7 @@ from pipelines.listing import list_images
 from pipelines.storage import locate
 from tests.pipelines import test_storage_faults
 from tests.proc import STATUS, kilobytes
+from tests.servers import serving
 
 proxy = test_storage_faults.proxy
 
@@ -88,15 +88,11 @@ def google(monkeypatch):
     """A server that lists one bucket as Google does."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Google)
     server.keys, server.faults, server.asked = [], [], []
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    bucket_filesystem.cache_clear()
-    yield server
-    bucket_filesystem.cache_clear()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server) as address:
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
+        bucket_filesystem.cache_clear()
+        yield server
+        bucket_filesystem.cache_clear()
 
 
 def walked(uri):

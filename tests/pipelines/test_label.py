@@ -5,8 +5,10 @@ import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from threading import current_thread, get_ident
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -22,7 +24,7 @@ from pipelines import cluster, masks, rows, shards
 from pipelines.buckets import bucket_filesystem
 from pipelines.commit import Commit
 from pipelines.decoding import Decode
-from pipelines.label import label
+from pipelines.label import label, spread
 from pipelines.labeller import Labeller, use_threads
 from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import locate
@@ -419,6 +421,33 @@ def contents(folder):
 
 def refuse():
     raise AssertionError("a cluster was asked for")
+
+
+def test_a_start_knows_its_output_its_images_and_what_was_done_before(
+    photos, tmp_path, random_checkpoint, monkeypatch
+):
+    job = Job(photos, tmp_path / "out", random_checkpoint, tmp_path)
+    plan = replace(job.plan(), todo=job.plan().todo[1:])  # as if one shard were done
+    seen = []
+
+    def label_on_cluster(todo, pool, *, decode, commit, observe, **_):
+        progress = cluster.Progress(len(todo))
+        progress.add(labelled=2, errors=0)
+        observe(progress)
+        seen.append((decode.around, commit.marker, commit.marker.exists()))
+        return progress
+
+    monkeypatch.setattr(cluster, "choose_pool", lambda *_, **__: cluster.Pool(1, 1, 0, 1))
+    monkeypatch.setattr(cluster, "label_on_cluster", label_on_cluster)
+    told = []
+    tracked = SimpleNamespace(metrics=lambda metrics, step: told.append(step))
+    spread(plan, {"run_id": "r", "seconds": 1.0}, lambda: None, ColourModel, tracked)
+    ((around, marker, was_there),) = seen
+    assert around.folders == [str(photos)]
+    assert was_there
+    assert not marker.exists()
+    assert told == [len(plan.manifest) - plan.num_images + 2]
+    assert plan.num_images < len(plan.manifest)
 
 
 @pytest.mark.ray

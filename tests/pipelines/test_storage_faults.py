@@ -25,6 +25,7 @@ from pipelines.plan import LabelConfig, make_plan
 from pipelines.storage import PROBE, locate, open_buckets
 from tests.fakes import encoded
 from tests.nasty import noise
+from tests.servers import serving
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>not now</Message></Error>"
 HANG_UP = 0
@@ -112,14 +113,10 @@ class Proxy(ThreadingHTTPServer):
 def proxy(s3_server, s3_bucket, monkeypatch):
     """What stands before the object store from now on."""
     proxy = Proxy(s3_server)
-    thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
-    bucket_filesystem.cache_clear()
-    yield proxy
-    proxy.shutdown()
-    thread.join()
-    proxy.server_close()
+    with serving(proxy) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        bucket_filesystem.cache_clear()
+        yield proxy
 
 
 PHOTO = encoded(noise())

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-import torch
 from PIL import Image
 
 from pipelines import benchmark, suite, suite_picture
@@ -142,16 +141,7 @@ def test_a_gpu_measures_each_way_against_the_authors():
     }
 
 
-@pytest.fixture
-def settings():
-    """Measuring sets threads, and how float32 matrices are multiplied; put both back."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision(precision)
-
-
-def test_the_rows_of_a_gpu_run_drawn_in_milliseconds(tmp_path, monkeypatch, settings):
+def test_the_rows_of_a_gpu_run_drawn_in_milliseconds(tmp_path, monkeypatch, torch_settings):
     """On a CPU, with a small model: what differs is the device and the compiler."""
     model = str(save_model(SED(nano()), tmp_path / "model.safetensors"))
     compiled = []
